@@ -1,0 +1,1 @@
+"""The CartPole experiment: DQN agents as a population."""

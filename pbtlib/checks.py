@@ -1,0 +1,114 @@
+"""Checks at the boundary: every message names the argument, its value and what is allowed."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["check_array", "check_number"]
+
+
+def check_number(
+    name: str,
+    value: float,
+    *,
+    integer: bool = False,
+    minimum: float = -math.inf,
+    maximum: float = math.inf,
+    open_minimum: bool = False,
+    open_maximum: bool = False,
+) -> None:
+    """Raise unless the value is a finite number in the interval from minimum to maximum.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name, as the caller knows it.
+    value : float
+        What was passed.
+    integer : bool
+        Whether only whole numbers are allowed.
+    minimum, maximum : float
+        The interval's ends.
+    open_minimum, open_maximum : bool
+        Whether the end itself is excluded.
+
+    Raises
+    ------
+    TypeError
+        If it is no real number (or no integer where one is needed).
+    ValueError
+        If it is not finite or outside the interval.
+    """
+    kind = (int, np.integer) if integer else (int, float, np.integer, np.floating)
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, kind):
+        raise TypeError(f"{name} is {value!r}; it must be {'an integer' if integer else 'a real number'}")
+    low_ok = value > minimum if open_minimum else value >= minimum
+    high_ok = value < maximum if open_maximum else value <= maximum
+    if not (math.isfinite(value) and low_ok and high_ok):
+        left, right = (
+            "(" if open_minimum or minimum == -math.inf else "[",
+            ")" if open_maximum or maximum == math.inf else "]",
+        )
+        raise ValueError(f"{name} is {value!r}; it must be a finite number in {left}{minimum:g}, {maximum:g}{right}")
+
+
+def check_array(
+    name: str,
+    value: ArrayLike,
+    *,
+    min_ndim: int = 0,
+    shape: tuple[int | None, ...] | None = None,
+    minimum: float = -math.inf,
+    open_minimum: bool = False,
+) -> NDArray[np.float64]:
+    """Return the value as a float64 array, or raise if it is empty, not finite, misshapen or too small.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name, as the caller knows it.
+    value : array_like
+        What was passed.
+    min_ndim : int
+        The least number of axes.
+    shape : tuple, optional
+        The last axes' lengths; None stands for any length, further leading axes are allowed.
+    minimum : float
+        Lower bound of every entry.
+    open_minimum : bool
+        Whether the bound itself is excluded.
+
+    Returns
+    -------
+    ndarray of float64
+
+    Raises
+    ------
+    TypeError
+        If it cannot be read as real numbers.
+    ValueError
+        If it breaks one of the conditions.
+    """
+    try:
+        array = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} is {value!r}; it must be an array of real numbers") from error
+    if array.ndim < min_ndim:
+        raise ValueError(f"{name} has shape {array.shape}; it must have at least {min_ndim} axes")
+    if shape is not None:
+        tail = array.shape[array.ndim - len(shape) :] if array.ndim >= len(shape) else ()
+        if len(tail) != len(shape) or any(want not in (None, have) for want, have in zip(shape, tail, strict=True)):
+            wanted = ", ".join("any" if n is None else str(n) for n in shape)
+            raise ValueError(f"{name} has shape {array.shape}; it must end in ({wanted})")
+    if array.size == 0:
+        raise ValueError(f"{name} has shape {array.shape}; it must not be empty")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} contains {array[~np.isfinite(array)].flat[0]}; every entry must be finite")
+    smallest = array.min()
+    if smallest < minimum or (open_minimum and smallest == minimum):
+        sign = ">" if open_minimum else ">="
+        raise ValueError(f"{name} contains {smallest:g}; every entry must be {sign} {minimum:g}")
+    return array

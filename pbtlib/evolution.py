@@ -1,0 +1,327 @@
+r"""The slow operator: who is replaced, by whom, and how a copy mutates.
+
+Equations (2), (5) and (29) of the paper and the variants of its Section 2.4. One selection rule serves the
+particles, the kinetic equation and the averaged equation: ``rule(fitness, mass) -> gain, loss`` turns the fitness of
+the atoms or grid cells and the mass they carry into the probability with which each is chosen as a parent (``gain``,
+sums to one) and the mass that each loses per unit time (``loss``). The operator is then
+:math:`E[f] = K_\sigma * (\mathrm{gain}\cdot\int\mathrm{loss}) - \mathrm{loss}`.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pbtlib.checks import check_array, check_number
+
+__all__ = [
+    "Jump",
+    "Rule",
+    "copy",
+    "gaussian_mutation",
+    "gibbs",
+    "project_ball",
+    "project_box",
+    "removal",
+    "select",
+    "stream",
+    "truncation",
+]
+
+Array = NDArray[np.float64]
+S = TypeVar("S")
+
+
+Rule: TypeAlias = Callable[..., tuple[Array, Array]]
+"""A selection rule: ``rule(fitness, mass, rng=None) -> (gain, loss)``, all arrays of shape (..., N)."""
+
+
+def stream(seed: int, k: int, role: str, *sub: int) -> np.random.Generator:
+    """Return the random generator that belongs to a key, and to nothing else.
+
+    The generator is derived from the key alone, never from the state of another one, so a run resumes without saving
+    any generator state, and neither order nor threads nor chunks can change a result.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the run, at least 0.
+    k : int
+        Index of the slow update, at least 0.
+    role : str
+        What the numbers are for, such as ``"train"``, ``"select"``, ``"mutate"``.
+    *sub : int
+        Further indices, each at least 0: replicate, agent, chunk.
+
+    Returns
+    -------
+    numpy.random.Generator
+        An SFC64 generator seeded by NumPy's ``SeedSequence`` of (seed, k, CRC-32 of the role, sub...).
+
+    Raises
+    ------
+    ValueError
+        If an index is negative.
+    """
+    for name, value in (("seed", seed), ("k", k), *((f"sub[{i}]", s) for i, s in enumerate(sub))):
+        check_number(name, value, integer=True, minimum=0)
+    key = [int(seed), int(k), zlib.crc32(role.encode()), *map(int, sub)]
+    return np.random.Generator(np.random.SFC64(np.random.SeedSequence(key)))
+
+
+# ---------------------------------------------------------------------------------------------- selection rules
+
+
+def gibbs(beta: float = 1.0) -> Rule:
+    """Softmax selection, the gain and loss of (5): gain ∝ e^{βF}·mass, loss = mass.
+
+    Parameters
+    ----------
+    beta : float
+        Selection pressure β ≥ 0; the paper has β = 1 before its Section 4.2. β = 0 is neutral drift.
+
+    Returns
+    -------
+    Rule
+        Weights are formed by a shifted exponential, so no finite fitness overflows.
+    """
+    check_number("beta", beta, minimum=0)
+
+    def rule(fitness: Array, mass: Array, rng: np.random.Generator | None = None) -> tuple[Array, Array]:
+        fitness, mass = _check_atoms(fitness, mass)
+        return _softmax(beta * fitness, mass), mass
+
+    return rule
+
+
+def removal(beta: float = 1.0) -> Rule:
+    """Fitness-based replacement (Section 2.4): gain as in `gibbs`, loss ∝ e^{−βF}·mass with the total mass kept.
+
+    Parameters
+    ----------
+    beta : float
+        Selection pressure β ≥ 0, in the gain and in the loss.
+    """
+    check_number("beta", beta, minimum=0)
+
+    def rule(fitness: Array, mass: Array, rng: np.random.Generator | None = None) -> tuple[Array, Array]:
+        fitness, mass = _check_atoms(fitness, mass)
+        total = mass.sum(-1, keepdims=True)
+        return _softmax(beta * fitness, mass), total * _softmax(-beta * fitness, mass)
+
+    return rule
+
+
+def truncation(q: float) -> Rule:
+    """Truncation selection by rank (Section 2.4): the best share q is copied uniformly, the worst share q is lost.
+
+    With a generator (a finite population of equal masses) exactly ⌊qN⌋ agents are lost and ⌊qN⌋ are parents, ties
+    broken at random. Without one (a density on a grid) atoms of equal fitness share the quantile's boundary in
+    proportion to their mass.
+
+    Parameters
+    ----------
+    q : float
+        The share, 0 < q ≤ 1/2.
+    """
+    check_number("q", q, minimum=0, maximum=0.5, open_minimum=True)
+
+    def rule(fitness: Array, mass: Array, rng: np.random.Generator | None = None) -> tuple[Array, Array]:
+        fitness, mass = _check_atoms(fitness, mass)
+        if rng is None:
+            total = mass.sum(-1, keepdims=True)
+            best, worst = _top_share(fitness, mass, q * total), _top_share(-fitness, mass, q * total)
+            return best / best.sum(-1, keepdims=True), worst
+        n = fitness.shape[-1]
+        chosen = int(np.floor(q * n + 1e-9))
+        if chosen < 1:
+            raise ValueError(f"truncation replaces ⌊qN⌋ = 0 of N = {n} agents at q = {q}; N must be at least {1 / q:g}")
+        order = np.lexsort((rng.random(fitness.shape), fitness), axis=-1)
+        gain, loss = np.zeros(fitness.shape), np.zeros(fitness.shape)
+        np.put_along_axis(gain, order[..., n - chosen :], 1.0 / chosen, axis=-1)
+        lowest = order[..., :chosen]
+        np.put_along_axis(loss, lowest, np.take_along_axis(mass, lowest, -1), axis=-1)
+        return gain, loss
+
+    return rule
+
+
+def _check_atoms(fitness: ArrayLike, mass: ArrayLike) -> tuple[Array, Array]:
+    values = check_array("fitness", fitness, min_ndim=1)
+    weights = np.broadcast_to(check_array("mass", mass, minimum=0), values.shape)
+    if not (weights.sum(-1) > 0).all():
+        raise ValueError("mass sums to zero: selection needs some positive mass")
+    return values, weights
+
+
+def _softmax(exponent: Array, mass: Array) -> Array:
+    reachable = np.where(mass > 0, exponent, -np.inf)
+    weight = mass * np.exp(np.minimum(exponent - reachable.max(-1, keepdims=True), 0.0))
+    return weight / weight.sum(-1, keepdims=True)
+
+
+def _top_share(fitness: Array, mass: Array, share: Array) -> Array:
+    """Mass of each atom that lies in the top ``share`` of the population; equal fitness is cut proportionally."""
+    rows = zip(fitness.reshape(-1, fitness.shape[-1]), mass.reshape(-1, mass.shape[-1]), share.reshape(-1), strict=True)
+    taken = []
+    for values, weights, quota in rows:
+        _, level = np.unique(-values, return_inverse=True)
+        per_level = np.bincount(level, weights)
+        above = np.cumsum(per_level) - per_level
+        fraction = np.clip((quota - above) / np.where(per_level > 0, per_level, 1.0), 0.0, 1.0)
+        taken.append(weights * fraction[level])
+    return np.array(taken).reshape(fitness.shape)
+
+
+# ---------------------------------------------------------------------------------------------- jumps and copies
+
+
+@dataclass(frozen=True)
+class Jump:
+    """One slow update: which agents are replaced and by which parents.
+
+    Attributes
+    ----------
+    who : ndarray of bool, shape (..., N)
+        The agents that jump.
+    parent : ndarray of int, shape (..., N)
+        Index of the agent copied; an agent that does not jump is its own parent.
+    """
+
+    who: NDArray[np.bool_]
+    parent: NDArray[np.intp]
+
+
+def select(
+    fitness: ArrayLike, rule: Rule, rng: np.random.Generator, *, tau: float = 1.0, resampling: str = "multinomial"
+) -> Jump:
+    """Draw one simultaneous update of a population: the clock of Algorithm 1 and the parents of (2).
+
+    Parameters
+    ----------
+    fitness : array_like, shape (..., N)
+        Fitness of each agent; leading axes are independent replicates.
+    rule : Rule
+        The selection rule; agents carry mass 1/N.
+    rng : numpy.random.Generator
+        The stream of this update.
+    tau : float
+        Time since the last update, 0 < τ ≤ 1. An agent jumps with probability τ·loss/mass.
+    resampling : {"multinomial", "systematic"}
+        Parents drawn independently, or by one systematic comb over all N slots in random order (same expected
+        number of copies, less variance).
+
+    Returns
+    -------
+    Jump
+
+    Raises
+    ------
+    ValueError
+        If a jump probability exceeds 1 (removal of the unfit needs a smaller τ), or on NaN, empty or wrong input.
+    """
+    values = check_array("fitness", fitness, min_ndim=1)
+    check_number("tau", tau, minimum=0, maximum=1, open_minimum=True)
+    n = values.shape[-1]
+    gain, loss = rule(values, np.full(values.shape, 1.0 / n), rng)
+    probability = tau * loss * n
+    if probability.max() > 1 + 1e-9:
+        raise ValueError(
+            f"an agent would jump with probability {probability.max():.4g} > 1 at tau = {tau}; "
+            f"this rule and this population need tau <= {tau / probability.max():.3g}"
+        )
+    who = rng.random(values.shape) < probability
+    parent = _parents(gain, rng, resampling)
+    return Jump(who, np.where(who, parent, np.arange(n)))
+
+
+def _parents(gain: Array, rng: np.random.Generator, resampling: str) -> NDArray[np.intp]:
+    n = gain.shape[-1]
+    cumulative = np.cumsum(gain, axis=-1)
+    cumulative /= cumulative[..., -1:]
+    if resampling == "multinomial":
+        u = rng.random(gain.shape)
+    elif resampling == "systematic":
+        u = (np.arange(n) + rng.random((*gain.shape[:-1], 1))) / n
+        u = rng.permuted(np.broadcast_to(u, gain.shape), axis=-1)
+    else:
+        raise ValueError(f"resampling is {resampling!r}; allowed are 'multinomial' and 'systematic'")
+    rows = zip(cumulative.reshape(-1, n), u.reshape(-1, n), strict=True)
+    found = np.array([np.searchsorted(c, x, side="right") for c, x in rows])
+    return np.minimum(found, n - 1).reshape(gain.shape)
+
+
+def copy(state: S, jump: Jump) -> S:
+    """Replace every agent that jumps by its parent: all array fields are taken along the agent axis.
+
+    Parameters
+    ----------
+    state : dataclass of arrays
+        Each field of shape (..., N, components), the leading axes those of ``jump``.
+    jump : Jump
+
+    Returns
+    -------
+    dataclass of arrays
+        A new state of the same type. The snapshot before the jumps is the source of every copy (Algorithm 1).
+    """
+    index = jump.parent[..., None]
+    taken: dict[str, Any] = {f.name: np.take_along_axis(getattr(state, f.name), index, -2) for f in fields(state)}  # type: ignore[arg-type]
+    return replace(state, **taken)  # type: ignore[type-var]
+
+
+# ---------------------------------------------------------------------------------------------- mutation
+
+
+def gaussian_mutation(
+    sigma: ArrayLike, project: Callable[[Array], Array] | None = None
+) -> Callable[[S, Jump, np.random.Generator], S]:
+    r"""Mutation of (2): h ← Π_H(h + σξ) with ξ standard normal, for the agents that jumped.
+
+    Parameters
+    ----------
+    sigma : array_like, scalar or shape (p,)
+        Mutation strength σ ≥ 0, in the units of h.
+    project : callable, optional
+        The projection Π_H, such as `project_box`; none by default.
+
+    Returns
+    -------
+    callable
+        ``mutate(state, jump, rng)``, a new state whose field ``h`` of shape (..., N, p) has been mutated.
+    """
+    strength = check_array("sigma", sigma, minimum=0)
+
+    def mutate(state: S, jump: Jump, rng: np.random.Generator) -> S:
+        h: Array = state.h  # type: ignore[attr-defined]
+        moved = h + strength * rng.standard_normal(h.shape)
+        moved = moved if project is None else project(moved)
+        return replace(state, h=np.where(jump.who[..., None], moved, h))  # type: ignore[type-var]
+
+    return mutate
+
+
+def project_box(lower: ArrayLike, upper: ArrayLike) -> Callable[[Array], Array]:
+    """Euclidean projection on the box [lower, upper], given as scalars or per coordinate."""
+    low, high = check_array("lower", lower), check_array("upper", upper)
+    if not (low <= high).all():
+        raise ValueError(f"lower = {low} exceeds upper = {high}; a box needs lower <= upper")
+    return lambda h: np.clip(h, low, high)
+
+
+def project_ball(radius: float, centre: ArrayLike = 0.0) -> Callable[[Array], Array]:
+    """Euclidean projection on the ball of this radius about the centre (a scalar, or shape (p,))."""
+    check_number("radius", radius, minimum=0, open_minimum=True)
+    middle = check_array("centre", centre)
+
+    def project(h: Array) -> Array:
+        offset = h - middle
+        norm = np.linalg.norm(offset, axis=-1, keepdims=True)
+        return middle + offset * np.minimum(1.0, radius / np.maximum(norm, radius))
+
+    return project
