@@ -8,12 +8,12 @@ def pytest_addoption(parser):
     parser.addoption("--seed", type=int, default=20260, help="seed of the statistical tests")
 
 
-@pytest.fixture()
+@pytest.fixture
 def seed(request):
     return request.config.getoption("--seed")
 
 
-@pytest.fixture()
+@pytest.fixture
 def rng(seed, request):
     """A generator of this test's own: keyed by the seed and the test's name."""
     return np.random.default_rng([seed, *request.node.nodeid.encode()])

@@ -1,0 +1,154 @@
+"""Data files: labelled arrays that carry their provenance and a checksum, written atomically and verified on load."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+__all__ = ["load", "load_arrays", "provenance", "save", "save_arrays"]
+
+_LIBRARIES = ("numpy", "scipy", "numba", "torch", "gymnasium", "pbtlib")
+
+
+def provenance(
+    parameters: Mapping[str, Any], *, seed: int, wall_seconds: float, planned: int = 1, made: int = 1
+) -> dict[str, Any]:
+    """Describe where a data file comes from.
+
+    Parameters
+    ----------
+    parameters : mapping
+        Everything needed to make the file again, as JSON values.
+    seed : int
+        Seed of the run.
+    wall_seconds : float
+        How long it took [s].
+    planned, made : int
+        Number of runs that were planned, and that the file holds; the difference is recorded as missing.
+
+    Returns
+    -------
+    dict
+        JSON values: the arguments, library versions, machine, and the commit (None outside a checkout; a trailing
+        ``+`` says that files differed from it).
+    """
+    if made > planned:
+        raise ValueError(f"made is {made}; it must be at most planned = {planned}")
+    return {
+        "parameters": dict(parameters),
+        "seed": int(seed),
+        "wall_seconds": round(float(wall_seconds), 1),
+        "runs": {"planned": planned, "made": made, "missing": planned - made},
+        "versions": {"python": platform.python_version(), **_versions()},
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
+        "commit": _commit(),
+    }
+
+
+def save(path: str | Path, data: xr.Dataset, meta: Mapping[str, Any], *, compress: bool = True) -> None:
+    """Write a data set with its provenance to a NetCDF file, all or nothing.
+
+    Parameters
+    ----------
+    path : path-like
+        The file; it is replaced only when the new one is complete.
+    data : xarray.Dataset
+        Labelled arrays of numbers, booleans or strings.
+    meta : mapping
+        JSON values, such as `provenance` returns.
+    compress : bool
+        Whether numbers are deflated.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    scratch = target.with_name(f".{target.name}.{os.getpid()}")
+    out = data.copy(deep=False)
+    out.attrs = {"meta": json.dumps(meta, sort_keys=True), "checksum": _checksum(data)}
+    packed = {"zlib": True, "complevel": 6, "shuffle": True}
+    encoding = {name: packed for name, v in out.variables.items() if compress and v.dtype.kind in "fiub" and v.ndim}
+    try:
+        out.to_netcdf(scratch, engine="h5netcdf", encoding=encoding)
+        os.replace(scratch, target)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def load(path: str | Path) -> xr.Dataset:
+    """Read a data set written by `save`, verify its checksum, and put its provenance into ``attrs``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file cannot be read, was not written by `save`, or was altered since.
+    """
+    source = Path(path)
+    if not source.is_file():
+        raise FileNotFoundError(f"path is {str(source)!r}; there is no such data file")
+    try:
+        with xr.open_dataset(source, engine="h5netcdf") as opened:
+            data = opened.load()
+    except Exception as error:  # h5netcdf, h5py and xarray raise many kinds on a damaged file
+        raise ValueError(f"path is {str(source)!r}; the file is damaged or no NetCDF file ({error})") from error
+    attributes = data.attrs
+    if not {"meta", "checksum"} <= attributes.keys():
+        raise ValueError(f"path is {str(source)!r}; the file carries no provenance, so it was not written by save()")
+    data.attrs = {}
+    if _checksum(data) != attributes["checksum"]:
+        raise ValueError(f"path is {str(source)!r}; the file's contents do not match its checksum: it was altered")
+    data.attrs = json.loads(attributes["meta"])
+    return data
+
+
+def save_arrays(path: str | Path, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
+    """Write plain arrays, such as a checkpoint, as `save` does (without compression)."""
+    labelled = {
+        name: (tuple(f"{name}_{axis}" for axis in range(np.ndim(a))), np.asarray(a)) for name, a in arrays.items()
+    }
+    save(path, xr.Dataset(labelled), meta, compress=False)
+
+
+def load_arrays(path: str | Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Read what `save_arrays` wrote: the arrays and the meta data. Raises as `load` does."""
+    data = load(path)
+    return {str(name): v.to_numpy() for name, v in data.variables.items()}, data.attrs
+
+
+def _checksum(data: xr.Dataset) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(map(str, data.variables)):
+        values = np.ascontiguousarray(data[name].to_numpy())
+        if values.dtype.kind in "OUT":
+            digest.update(json.dumps([name, list(map(str, data[name].dims)), values.astype(str).tolist()]).encode())
+        else:
+            digest.update(f"{name} {data[name].dims} {values.dtype.str} {values.shape}".encode())
+            digest.update(values.tobytes())
+    return digest.hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in _LIBRARIES}
+
+
+def _commit() -> str | None:
+    here = Path(__file__).resolve().parent
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, check=True).stdout
+
+    try:
+        return git("rev-parse", "--short=12", "HEAD").strip() + ("+" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,78 @@
+"""Data files round-trip exactly, and a damaged or altered one is refused."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from pbtlib import results
+
+KINDS = [np.float64, np.float32, np.int64, np.int32, np.uint8, np.uint64, np.bool_]
+
+
+@pytest.fixture
+def data():
+    return xr.Dataset({"x": (("k", "agent"), np.arange(6.0).reshape(2, 3))}, {"agent": ["a", "b", "c"]})
+
+
+def test_round_trip_keeps_labels_values_and_provenance(tmp_path, data):
+    meta = results.provenance({"beta": 1.5, "rule": "gibbs"}, seed=3, wall_seconds=1.25, planned=4, made=3)
+    results.save(tmp_path / "deep" / "x.nc", data, meta)
+    back = results.load(tmp_path / "deep" / "x.nc")
+    xr.testing.assert_equal(back, data)
+    assert back.attrs == meta
+    assert meta["runs"] == {"planned": 4, "made": 3, "missing": 1}
+    assert [p.name for p in (tmp_path / "deep").iterdir()] == ["x.nc"]
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.data())
+def test_arrays_round_trip_bit_for_bit(tmp_path_factory, data):
+    kind = data.draw(st.sampled_from(KINDS))
+    array = data.draw(hnp.arrays(kind, hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4)))
+    path = tmp_path_factory.mktemp("a") / "c.nc"
+    results.save_arrays(path, {"a": array, "b": np.arange(3)}, {"k": 7})
+    back, meta = results.load_arrays(path)
+    assert meta == {"k": 7}
+    assert back["a"].dtype == array.dtype
+    assert back["a"].shape == array.shape
+    assert back["a"].tobytes() == array.tobytes()
+
+
+def test_altered_value_is_refused(tmp_path, data):
+    results.save(tmp_path / "x.nc", data, {})
+    with xr.open_dataset(tmp_path / "x.nc", engine="h5netcdf") as opened:
+        forged = opened.load()
+    forged["x"][0, 0] = 1e-9
+    forged.to_netcdf(tmp_path / "x.nc", engine="h5netcdf")
+    with pytest.raises(ValueError, match="altered"):
+        results.load(tmp_path / "x.nc")
+
+
+def test_truncated_foreign_and_missing_files_are_refused(tmp_path, data):
+    path = tmp_path / "x.nc"
+    with pytest.raises(FileNotFoundError, match=r"x\.nc"):
+        results.load(path)
+    results.save(path, data, {})
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(ValueError, match="damaged"):
+        results.load(path)
+    data.to_netcdf(path, engine="h5netcdf")
+    with pytest.raises(ValueError, match="no provenance"):
+        results.load(path)
+
+
+def test_failed_write_keeps_the_old_file(tmp_path, data):
+    path = tmp_path / "x.nc"
+    results.save(path, data, {"version": 1})
+    with pytest.raises(ValueError, match="dtype"):
+        results.save(path, xr.Dataset({"x": ("k", np.array([object()]))}), {"version": 2})
+    assert results.load(path).attrs == {"version": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["x.nc"]
+
+
+def test_more_runs_made_than_planned_is_refused():
+    with pytest.raises(ValueError, match="planned = 1"):
+        results.provenance({}, seed=0, wall_seconds=0.0, planned=1, made=2)
