@@ -1,0 +1,106 @@
+"""The one way in: ``python run.py book`` and ``python run.py test`` do all the rest, on any system.
+
+The first call creates ``.venv`` beside this file and installs the exact versions of requirements.lock; later calls
+reuse it until pyproject.toml, the lock or the Python version change. Needs Python 3.11 to 3.13 and nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
+PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
+ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
+
+COMMANDS = {
+    "book": "run what changed and build the pages (in _build/html)",
+    "test": "every check: unit tests, then all notebooks against their stored outputs",
+    "exec": "write fresh outputs into chapters/ (all chapters, or those named)",
+    "take": "take an edited notebook over into its text twin",
+    "seeds": "run all chapters under other seeds (seeds 1 2 3)",
+    "lab": "open JupyterLab on the chapters",
+    "lint": "formatting, lint and types",
+    "bench": "the benchmarks, as ratios within one run",
+    "clean": "remove what was built",
+}
+
+
+def main() -> int:
+    """Parse the command line, prepare the environment, run the command; returns its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="run.py",
+        description="Build, test and use the book.",
+        epilog="\n".join(f"  {name:<6} {text}" for name, text in COMMANDS.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("command", choices=COMMANDS, metavar="command")
+    parser.add_argument("--seed", type=int, help="seed of the statistical tests (test)")
+    parser.add_argument("rest", nargs="*", help="names of chapters, seeds, or paths of tests")
+    arguments = parser.parse_args()
+    if not (3, 11) <= sys.version_info[:2] <= (3, 13):
+        raise SystemExit(f"Python 3.11 to 3.13 is needed; this is {sys.version.split()[0]}.")
+    if arguments.command == "clean":
+        shutil.rmtree(ROOT / "_build", ignore_errors=True)
+        return 0
+    prepare()
+    rest = arguments.rest
+    match arguments.command:
+        case "book" | "exec" | "take" | "seeds":
+            return call("-m", "tools.build", arguments.command, *rest)
+        case "test":
+            return test(arguments.seed, rest)
+        case "lint":
+            return lint()
+        case "bench":
+            return call("-m", "benchmarks", *rest)
+        case _:
+            return call("-m", "jupyterlab", "--notebook-dir", str(ROOT / "chapters"), *rest)
+
+
+def prepare() -> None:
+    """Create or renew the environment when what defines it has changed."""
+    recipe = hashlib.sha256(sys.version.encode())
+    for name in ("pyproject.toml", "requirements.lock"):
+        recipe.update((ROOT / name).read_bytes())
+    stamp = VENV / "recipe.sha256"
+    if stamp.is_file() and stamp.read_text() == recipe.hexdigest():
+        return
+    print("Preparing .venv from requirements.lock (a few minutes, about 2 GB)", flush=True)
+    if not PYTHON.is_file():
+        subprocess.run([sys.executable, "-m", "venv", str(VENV)], check=True)
+    pip = [str(PYTHON), "-m", "pip", "--disable-pip-version-check"]
+    subprocess.run([*pip, "install", "-r", str(ROOT / "requirements.lock")], check=True)
+    subprocess.run([*pip, "install", "--quiet", "--no-deps", "--editable", str(ROOT)], check=True)
+    stamp.write_text(recipe.hexdigest())
+
+
+def call(*words: str) -> int:
+    """Run Python of the environment in the project's folder and return its exit code."""
+    path = os.pathsep.join([str(BIN), os.environ.get("PATH", "")])
+    return subprocess.run([str(PYTHON), *words], cwd=ROOT, env={**os.environ, "PATH": path}, check=False).returncode
+
+
+def lint() -> int:
+    """Formatting, lint and types, all three even if one fails."""
+    checks = (("-m", "ruff", "format", "--check", "."), ("-m", "ruff", "check", "."), ("-m", "mypy"))
+    return max([call(*words) for words in checks])
+
+
+def test(seed: int | None, paths: list[str]) -> int:
+    """Unit tests and, unless only some paths are asked for, the notebooks as regression tests in the same run."""
+    chosen = paths or ["tests", "chapters", "--nbval-lax", "--nbval-sanitize-with", "tests/nbval.cfg"]
+    more = ["--seed", str(seed)] if seed is not None else []
+    os.environ.update(ONE_THREAD, PBTLIB_STRICT="1", TQDM_DISABLE="1", PYTHONHASHSEED="0")
+    return call("-m", "pytest", "-n", "2", "--dist", "loadfile", *more, *chosen)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

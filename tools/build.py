@@ -1,0 +1,318 @@
+"""Build the book: copy it, run what changed, write provenance and ledger, hand it to Jupyter Book.
+
+python -m tools.build book            execute what changed in _build/, build the pages
+python -m tools.build exec [NAME...]  make chapters/NAME.ipynb anew from the twins
+python -m tools.build take NAME       take an edited notebook over into its twin
+python -m tools.build seeds 1 2 3     run every chapter under other seeds and report the claims that break
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import nbformat
+import yaml
+from nbclient.exceptions import CellExecutionError
+from nbformat import NotebookNode
+
+import pbtlib
+from pbtlib.claims import ledger
+from tools import ledger as ledger_page
+from tools.notebooks import (
+    CHAPTERS,
+    ROOT,
+    TWINS,
+    claims_of,
+    code_cells,
+    execute_all,
+    from_twin,
+    names,
+    parameter,
+    same_cells,
+    store,
+    to_twin,
+    write_if_changed,
+)
+
+BUILD = ROOT / "_build"
+SOURCE = BUILD / "src"
+EXECUTED = BUILD / "executed"
+LIBRARY = ROOT / "pbtlib"
+SHARED = ("_config.yml", "_toc.yml", "assets", "data")
+
+
+def main() -> int:
+    """Command line of the build; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tools.build", description=(__doc__ or "").splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("book")
+    commands.add_parser("exec").add_argument("name", nargs="*")
+    commands.add_parser("take").add_argument("name")
+    commands.add_parser("seeds").add_argument("seed", nargs="+", type=int)
+    arguments = parser.parse_args()
+    match arguments.command:
+        case "book":
+            return book()
+        case "exec":
+            return execute_into_chapters(arguments.name or names())
+        case "take":
+            return take(arguments.name)
+        case _:
+            return other_seeds(arguments.seed)
+
+
+# ---------------------------------------------------------------------------------------------- what depends on what
+
+
+def fingerprint(notebook: NotebookNode) -> str:
+    """Hash of all that a chapter's outputs depend on: its code, the library it reaches, data, claims, the lock."""
+    code = "\n".join(cell.source for cell in code_cells(notebook))
+    digest = hashlib.sha256(code.encode())
+    for path in [*library_files(code), *data_files(code), ROOT / "requirements.lock"]:
+        digest.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
+    with (LIBRARY / "claims.toml").open("rb") as file:
+        entries = tomllib.load(file)
+    digest.update(json.dumps({k: v for k, v in entries.items() if k in code}, sort_keys=True).encode())
+    digest.update(platform.python_version().encode())
+    return digest.hexdigest()
+
+
+def library_files(code: str) -> list[Path]:
+    """The files of pbtlib that a piece of code imports, directly or through others."""
+    reached: set[Path] = set()
+    waiting = [(code, ROOT)]
+    while waiting:
+        text, folder = waiting.pop()
+        for path in _imports(text, folder):
+            if path not in reached:
+                reached.add(path)
+                waiting.append((path.read_text(), path.parent))
+    return sorted(reached)
+
+
+def _imports(code: str, folder: Path) -> set[Path]:
+    modules: set[str] = set()
+    for node in ast.walk(ast.parse(re.sub(r"^(\s*)[%!].*$", r"\1pass", code, flags=re.MULTILINE))):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            modules |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    found = set()
+    for module in modules:
+        parts = module.split(".")
+        if parts[0] != "pbtlib":
+            continue
+        for depth in range(1, len(parts) + 1):
+            base = ROOT.joinpath(*parts[:depth])
+            found |= {path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()}
+    return found
+
+
+def data_files(code: str) -> list[Path]:
+    """The files of data/ whose names a piece of code mentions."""
+    return sorted(path for path in (ROOT / "data").rglob("*") if path.is_file() and path.stem in code)
+
+
+# ---------------------------------------------------------------------------------------------- executing
+
+
+def executed(wanted: list[str] | None = None, *, strict: bool) -> dict[str, NotebookNode]:
+    """Return the chapters with outputs made on this machine, running those that changed since.
+
+    Parameters
+    ----------
+    wanted : list of str, optional
+        Names of chapters; all by default.
+    strict : bool
+        Whether a claim that parts from its record is an error.
+
+    Raises
+    ------
+    SystemExit
+        If a cell fails: its traceback is printed and nothing of that chapter is kept.
+    """
+    chapters = {name: from_twin(TWINS / f"{name}.md") for name in wanted or names()}
+    marks = {name: f"{fingerprint(notebook)} strict={strict}" for name, notebook in chapters.items()}
+    stale = {}
+    for name, notebook in chapters.items():
+        kept = EXECUTED / f"{name}.ipynb"
+        old = nbformat.read(kept, as_version=4) if kept.is_file() else None
+        if old is not None and old.metadata.get("pbtlib", {}).get("fingerprint") == marks[name]:
+            for cell, done in zip(code_cells(notebook), code_cells(old), strict=True):
+                cell.outputs, cell.execution_count = done.outputs, done.execution_count
+            notebook.metadata["pbtlib"] = old.metadata["pbtlib"]
+        else:
+            stale[name] = notebook
+    outcome = execute_all(stale, strict=strict)
+    for name, seconds in outcome.items():
+        if not isinstance(seconds, CellExecutionError):
+            chapters[name].metadata["pbtlib"] = {"fingerprint": marks[name], "seconds": round(seconds, 1)}
+            store(chapters[name], EXECUTED / f"{name}.ipynb")
+    _stop_on_failure(outcome)
+    return chapters
+
+
+def _stop_on_failure(outcome: dict[str, float | CellExecutionError]) -> None:
+    failed = {name: error for name, error in outcome.items() if isinstance(error, CellExecutionError)}
+    for name, error in failed.items():
+        print(f"\nA cell of {name} failed:\n{error}", file=sys.stderr)
+    if failed:
+        raise SystemExit(f"Execution failed in {', '.join(failed)}.")
+
+
+def execute_into_chapters(wanted: list[str]) -> int:
+    """`make exec`: write notebooks with fresh outputs, and the ledger page, into chapters/."""
+    for name in wanted:
+        _check_name(name)
+    for name, notebook in executed(wanted, strict=True).items():
+        notebook.metadata.pop("pbtlib", None)
+        changed = store(notebook, CHAPTERS / f"{name}.ipynb")
+        print(f"chapters/{name}.ipynb {'written' if changed else 'unchanged'}")
+    stored = {name: nbformat.read(CHAPTERS / f"{name}.ipynb", as_version=4) for name in names()}
+    write_if_changed(CHAPTERS / "claims.md", ledger_page.page(ledger(), {n: claims_of(nb) for n, nb in stored.items()}))
+    return 0
+
+
+def take(name: str) -> int:
+    """`take NAME`: make the twin follow an edited notebook; outputs are made anew by `exec`."""
+    _check_name(name)
+    text = to_twin(nbformat.read(CHAPTERS / f"{name}.ipynb", as_version=4))
+    changed = write_if_changed(TWINS / f"{name}.md", text)
+    print(f"chapters/text/{name}.md {'written; now run exec' if changed else 'unchanged'}")
+    return 0
+
+
+def other_seeds(seeds: list[int]) -> int:
+    """`seeds`: run all chapters under other seeds; a claim that holds for its seed alone is no claim."""
+    broken = []
+    for seed in seeds:
+        chapters = {name: from_twin(TWINS / f"{name}.md") for name in names()}
+        chapters = {name: notebook for name, notebook in chapters.items() if parameter(notebook, "SEED")}
+        outcome = execute_all(chapters, seed=seed, strict=False)
+        _stop_on_failure(outcome)
+        verdicts = [verdict for notebook in chapters.values() for verdict in claims_of(notebook)]
+        bad = [verdict["id"] for verdict in verdicts if not verdict["agrees"]]
+        print(f"seed {seed}: {len(verdicts) - len(bad)} of {len(verdicts)} claims as recorded {bad or ''}")
+        broken += bad
+    return 1 if broken else 0
+
+
+def _check_name(name: str) -> None:
+    if name not in names():
+        raise SystemExit(f"There is no chapter {name!r}; chapters are {', '.join(names())}.")
+
+
+# ---------------------------------------------------------------------------------------------- building
+
+
+def book() -> int:
+    """`make book`: the pages in _build/html, from chapters executed on this machine; the git tree stays clean."""
+    strict = os.environ.get("PBTLIB_STRICT", "0") == "1"
+    chapters = executed(strict=strict)
+    for name, notebook in chapters.items():
+        path = CHAPTERS / f"{name}.ipynb"
+        if not path.is_file() or not same_cells(notebook, nbformat.read(path, as_version=4)):
+            print(f"note: chapters/{name}.ipynb is not what its twin says; 'exec' remakes it, 'take' keeps its edits")
+    _lay_out(chapters)
+    mark = hashlib.sha256()
+    for path in sorted(p for p in SOURCE.rglob("*") if p.is_file()):
+        mark.update(path.relative_to(SOURCE).as_posix().encode() + path.read_bytes())
+    front, stamp = BUILD / "html" / "index.html", BUILD / "html.sha256"
+    if front.is_file() and stamp.is_file() and stamp.read_text() == mark.hexdigest():
+        print(f"Nothing changed. The book is at {front}")
+        return 0
+    stamp.unlink(missing_ok=True)
+    tool = Path(sys.executable).with_name("jupyter-book")
+    command = [str(tool), "build", str(SOURCE), "--path-output", str(ROOT), "-W", "-n", "--keep-going"]
+    if subprocess.run(command, env={**os.environ, "PYTHONWARNINGS": "ignore"}, check=False).returncode:
+        print("The book was not built: see the warnings above.", file=sys.stderr)
+        return 1
+    stamp.write_text(mark.hexdigest())
+    print(f"\nThe book is at {front}")
+    return 0
+
+
+def _lay_out(chapters: dict[str, NotebookNode]) -> None:
+    found = {name: claims_of(notebook) for name, notebook in chapters.items()}
+    pages: dict[Path, str] = {}
+    for name, notebook in chapters.items():
+        copy = nbformat.from_dict(notebook)
+        made = copy.metadata.pop("pbtlib")
+        foot = nbformat.v4.new_markdown_cell(_provenance(notebook, made["seconds"]))
+        foot.id = "provenance"
+        copy.cells.append(foot)
+        pages[Path("chapters") / f"{name}.ipynb"] = nbformat.writes(copy) + "\n"
+    plain = {path.name: path.read_text() for path in CHAPTERS.glob("*.md")}
+    plain["claims.md"] = ledger_page.page(ledger(), found)
+    for name, text in plain.items():
+        pages[Path("chapters") / name] = f"{text}\n\n{_provenance(None, None)}\n"
+    for path in CHAPTERS.glob("*.bib"):
+        pages[Path("chapters") / path.name] = path.read_text()
+    wanted = {SOURCE / path for path in pages}
+    for path, text in pages.items():
+        write_if_changed(SOURCE / path, text)
+    for name in SHARED:
+        for path in [ROOT / name] if (ROOT / name).is_file() else (ROOT / name).rglob("*"):
+            if path.is_file():
+                write_if_changed(SOURCE / path.relative_to(ROOT), path.read_bytes())
+                wanted.add(SOURCE / path.relative_to(ROOT))
+    for path in SOURCE.rglob("*"):
+        if path.is_file() and path not in wanted:
+            path.unlink()
+
+
+def _provenance(notebook: NotebookNode | None, seconds: float | None) -> str:
+    parts = [f"pbtlib {pbtlib.__version__}", f"commit {_commit()}"]
+    if notebook is not None and code_cells(notebook):
+        if seed := parameter(notebook, "SEED"):
+            parts.append(f"seed {seed}")
+        scale = (parameter(notebook, "SCALE") or "quick").strip("\"'")
+        parts += [f"scale {scale}", f"executed in {seconds:.1f} s", f"Python {platform.python_version()}"]
+    return f'<p class="provenance">How this page was made: {" · ".join(parts)}.</p>'
+
+
+def _commit() -> str:
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True).stdout
+
+    try:
+        return git("rev-parse", "--short=10", "HEAD").strip() + ("+" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def toc_files() -> list[str]:
+    """The pages that _toc.yml names, without ending, in reading order."""
+    found: list[str] = []
+
+    def walk(node: object) -> None:
+        if isinstance(node, dict):
+            found.extend(str(node[key]) for key in ("root", "file") if key in node)
+            for value in node.values():
+                walk(value)
+        elif isinstance(node, list):
+            for value in node:
+                walk(value)
+
+    walk(yaml.safe_load((ROOT / "_toc.yml").read_text()))
+    return found
+
+
+def clean() -> None:
+    """Remove everything that was built."""
+    shutil.rmtree(BUILD, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

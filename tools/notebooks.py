@@ -1,0 +1,205 @@
+"""Chapters as notebooks: made from their MyST twins, executed in clean kernels, stored in one normal form."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+from nbformat import NotebookNode
+from tqdm import tqdm
+
+ROOT = Path(__file__).resolve().parent.parent
+CHAPTERS = ROOT / "chapters"
+TWINS = CHAPTERS / "text"
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+CHECKED = "nbval-check-output"
+CELL_SECONDS = 600
+KERNEL_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "PYTHONHASHSEED": "0",
+    "TQDM_DISABLE": "1",
+}
+
+
+def names() -> list[str]:
+    """Chapters that have a twin, in alphabetical order."""
+    return sorted(path.stem for path in TWINS.glob("*.md"))
+
+
+def from_twin(path: Path) -> NotebookNode:
+    """Read a twin as a notebook without outputs: ids come from the sources, cells with a claim are tagged for nbval."""
+    notebook = jupytext.read(path, fmt="md:myst")
+    seen: dict[str, int] = {}
+    for cell in notebook.cells:
+        key = f"{cell.cell_type}\n{cell.source}"
+        seen[key] = seen.get(key, 0) + 1
+        cell.id = hashlib.sha256(f"{key}\n{seen[key]}".encode()).hexdigest()[:12]
+        if cell.cell_type == "code":
+            tags = list(cell.metadata.get("tags", []))
+            if "claim(" in cell.source and CHECKED not in tags:
+                cell.metadata["tags"] = [*tags, CHECKED]
+    notebook.metadata = nbformat.from_dict(METADATA)
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    return notebook
+
+
+def to_twin(notebook: NotebookNode) -> str:
+    """Write a notebook as the text of its twin; the inverse of `from_twin` (outputs are left behind)."""
+    plain = nbformat.from_dict(notebook)
+    for cell in plain.cells:
+        tags = [tag for tag in cell.metadata.get("tags", []) if tag != CHECKED]
+        cell.metadata.pop("tags", None)
+        if tags:
+            cell.metadata["tags"] = tags
+    plain.metadata = nbformat.from_dict({"kernelspec": METADATA["kernelspec"]})
+    return jupytext.writes(plain, fmt="md:myst")
+
+
+def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    """The cells that a kernel runs."""
+    return [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
+
+
+def same_cells(left: NotebookNode, right: NotebookNode) -> bool:
+    """Whether two notebooks agree in everything but their outputs."""
+
+    def bare(notebook: NotebookNode) -> list[Any]:
+        return [(c.cell_type, c.id, c.source, dict(c.metadata)) for c in notebook.cells]
+
+    return bare(left) == bare(right)
+
+
+def parameter(notebook: NotebookNode, name: str) -> str | None:
+    """Value of a line ``NAME = literal`` of the chapter, as written; None if there is none."""
+    for cell in code_cells(notebook):
+        if found := re.search(rf"^{name} = (\S+)", cell.source, re.MULTILINE):
+            return found.group(1)
+    return None
+
+
+def execute(
+    notebook: NotebookNode, *, seed: int | None = None, strict: bool = True, progress: Callable[[], None] = lambda: None
+) -> float:
+    """Run a notebook in a clean kernel, store its outputs in normal form, and return the seconds it took.
+
+    Parameters
+    ----------
+    notebook : NotebookNode
+        Changed in place.
+    seed : int, optional
+        Replaces the number in the chapter's line ``SEED = n``.
+    strict : bool
+        Whether a claim that parts from its record is an error.
+    progress : callable
+        Called after every cell.
+
+    Raises
+    ------
+    CellExecutionError
+        If a cell fails.
+    """
+    sources = [cell.source for cell in notebook.cells]
+    if seed is not None:
+        for cell in code_cells(notebook):
+            cell.source = re.sub(r"^SEED = \d+", f"SEED = {seed}", cell.source, flags=re.MULTILINE)
+    client = NotebookClient(
+        notebook,
+        timeout=CELL_SECONDS,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(CHAPTERS)}},
+        on_cell_executed=lambda **_: progress(),
+    )
+    started = time.monotonic()
+    try:
+        client.execute(env={**os.environ, **KERNEL_ENVIRONMENT, "PBTLIB_STRICT": "1" if strict else "0"})
+    finally:
+        for cell, source in zip(notebook.cells, sources, strict=True):
+            cell.source = source
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            cell.outputs = _merge_streams(cell.outputs)
+    notebook.metadata = nbformat.from_dict(METADATA)
+    return time.monotonic() - started
+
+
+def execute_all(
+    chapters: dict[str, NotebookNode], *, seed: int | None = None, strict: bool = True, workers: int = 2
+) -> dict[str, float | CellExecutionError]:
+    """Run several notebooks side by side under one progress bar; a failure does not stop the others.
+
+    Returns
+    -------
+    dict
+        From name to the seconds taken, or to the error.
+    """
+    cells = sum(len(code_cells(notebook)) for notebook in chapters.values())
+    lock = threading.Lock()
+    with tqdm(total=cells, unit="cell", desc=f"Executing {len(chapters)} chapters", disable=not cells) as bar:
+
+        def tick() -> None:
+            with lock:
+                bar.update()
+
+        def run(item: tuple[str, NotebookNode]) -> tuple[str, float | CellExecutionError]:
+            name, notebook = item
+            try:
+                return name, execute(notebook, seed=seed, strict=strict, progress=tick)
+            except CellExecutionError as error:
+                return name, error
+
+        with ThreadPoolExecutor(workers) as pool:
+            return dict(pool.map(run, chapters.items()))
+
+
+def claims_of(notebook: NotebookNode) -> list[dict[str, Any]]:
+    """The verdicts stored in a notebook's outputs, in order."""
+    found = []
+    for cell in code_cells(notebook):
+        for output in cell.outputs:
+            record = output.get("metadata", {}).get("pbtlib.claim")
+            if record:
+                found.append(dict(record))
+    return found
+
+
+def store(notebook: NotebookNode, path: Path) -> bool:
+    """Write a notebook if that changes the file, and say whether it did."""
+    return write_if_changed(path, nbformat.writes(notebook) + "\n")
+
+
+def write_if_changed(path: Path, content: str | bytes) -> bool:
+    """Write a file only when its content differs, so that its time stamp means something."""
+    data = content.encode() if isinstance(content, str) else content
+    if path.is_file() and path.read_bytes() == data:
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return True
+
+
+def _merge_streams(outputs: Iterable[NotebookNode]) -> list[NotebookNode]:
+    merged: list[NotebookNode] = []
+    for output in outputs:
+        last = merged[-1] if merged else None
+        if last is not None and output.output_type == "stream" and last.get("name") == output.get("name"):
+            last["text"] += output["text"]
+        else:
+            merged.append(output)
+    return merged
