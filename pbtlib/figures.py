@@ -1,0 +1,61 @@
+"""One visual style for the book. Plotting only: nothing here computes."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import seaborn as sns
+from cycler import cycler
+from matplotlib.axes import Axes
+from numpy.typing import ArrayLike
+
+__all__ = ["LINES", "PALETTE", "band", "style"]
+
+PALETTE = sns.color_palette("colorblind", 8)
+"""Colours that survive the common colour-vision deficiencies; always paired with `LINES`."""
+
+LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 3)), (0, (3, 3)))
+"""Line styles, one for each colour, so that a figure is legible in greyscale."""
+
+
+def style() -> None:
+    """Set the style of all figures that follow: opaque, legible at half a page, colour and line style paired."""
+    sns.set_theme(context="notebook", style="ticks", palette=PALETTE, font="DejaVu Sans")
+    plt.rcParams.update(
+        {
+            "figure.figsize": (7.0, 3.6),
+            "figure.dpi": 110,
+            "figure.facecolor": "white",
+            "savefig.facecolor": "white",
+            "figure.constrained_layout.use": True,
+            "axes.prop_cycle": cycler(color=PALETTE) + cycler(linestyle=LINES),
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.alpha": 0.3,
+            "legend.frameon": False,
+            "mathtext.fontset": "dejavusans",
+        }
+    )
+
+
+def band(
+    ax: Axes, x: ArrayLike, low: ArrayLike, middle: ArrayLike, high: ArrayLike, label: str, index: int = 0
+) -> None:
+    """Draw a line with the band around it, in the colour and line style of this index.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes
+        Where to draw.
+    x : array_like, shape (n,)
+        Abscissa.
+    low, middle, high : array_like, shape (n,)
+        Lower edge, line and upper edge.
+    label : str
+        Name in the legend.
+    index : int
+        Position in the palette.
+    """
+    colour, line = PALETTE[index % len(PALETTE)], LINES[index % len(LINES)]
+    ax.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
+    ax.plot(x, middle, color=colour, linestyle=line, label=label)

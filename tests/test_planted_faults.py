@@ -1,0 +1,88 @@
+"""A failing cell, a claim that parts from its record, and a Sphinx warning each break the build of a small copy."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tools.notebooks import ROOT
+
+PAGE = """---
+kernelspec: {{display_name: Python 3, language: python, name: python3}}
+---
+
+# A small book
+
+{prose}
+
+```{{code-cell}} ipython3
+from pbtlib.claims import claim
+verdict = claim("two", measured=1 + 1, predicted={predicted}, control=3, bound=0.1)
+{code}
+```
+"""
+CLAIMS = """[two]
+statement = "Two is two."
+source = "this book"
+chapter = "index"
+provenance = "C"
+assumptions = "met"
+status = "verified"
+"""
+
+
+def build(folder, *, prose="Prose.", predicted="2", code="", strict="1"):
+    for name in ("pbtlib", "tools"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("_config.yml", "requirements.lock"):
+        shutil.copy(ROOT / name, folder / name)
+    (folder / "assets").mkdir()
+    shutil.copy(ROOT / "assets" / "book.css", folder / "assets" / "book.css")
+    (folder / "pbtlib" / "claims.toml").write_text(CLAIMS)
+    (folder / "_toc.yml").write_text("format: jb-book\nroot: chapters/index\nchapters:\n  - file: chapters/claims\n")
+    (folder / "chapters" / "text").mkdir(parents=True)
+    (folder / "chapters" / "references.bib").write_text("")
+    (folder / "chapters" / "claims.md").write_text("")
+    (folder / "chapters" / "text" / "index.md").write_text(PAGE.format(prose=prose, predicted=predicted, code=code))
+    done = subprocess.run(
+        [sys.executable, "-m", "tools.build", "book"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder), "PBTLIB_STRICT": strict},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_the_sound_copy_builds(tmp_path):
+    code, output = build(tmp_path)
+    assert code == 0, output
+    page = (tmp_path / "_build" / "html" / "chapters" / "index.html").read_text()
+    assert "it holds, recorded: verified" in page
+    assert "How this page was made" in page
+    assert "Two is two." in (tmp_path / "_build" / "html" / "chapters" / "claims.html").read_text()
+
+
+def test_a_failing_cell_breaks_the_build(tmp_path):
+    code, output = build(tmp_path, code="1 / 0")
+    assert code != 0
+    assert "ZeroDivisionError" in output
+
+
+def test_a_claim_that_parts_from_its_record_breaks_a_strict_build_only(tmp_path):
+    code, output = build(tmp_path / "strict", predicted="2.5")
+    assert code != 0
+    assert "ClaimError" in output
+    code, output = build(tmp_path / "reader", predicted="2.5", strict="0")
+    assert code == 0, output
+    assert "claim-bad" in (tmp_path / "reader" / "_build" / "html" / "chapters" / "index.html").read_text()
+
+
+@pytest.mark.parametrize("prose", ["{ref}`nowhere`", "[gone](#no-such-label)"])
+def test_a_sphinx_warning_breaks_the_build(tmp_path, prose):
+    code, output = build(tmp_path, prose=prose)
+    assert code != 0
+    assert "WARNING" in output
