@@ -1,0 +1,350 @@
+r"""What is optimised: loss :math:`L(\theta,h)`, fitness :math:`F(\theta,h)`, noise, and what is known in closed form.
+
+Agents lie along the axis before the last: parameters θ have shape (..., N, d), hyperparameters h shape (..., N, p),
+and losses, fitnesses and noise amplitudes shape (..., N). Leading axes are independent replicates and broadcast.
+Training follows :math:`d\theta = -\nabla_\theta L\,dt + s(h)\,\Sigma^{1/2} dB`, equation (1), so the inverse
+temperature of the Gibbs measure (10) is :math:`\alpha = 2/s^2`.
+
+In `Quadratic` and `Himmelblau` the second hyperparameter is the noise. Mutation may carry it below zero; the law of
+(24) depends on :math:`h_2` through its square only, so the amplitude is :math:`s(h) = |h_2|` everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pbtlib.checks import check_array, check_number
+
+__all__ = ["AnyProblem", "Himmelblau", "LinearGaussian", "Problem", "Quadratic"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A problem of your own, as plain NumPy functions that act on each agent by itself.
+
+    They are called with blocks of agents, so they must accept any number of them, and with θ and h whose leading axes
+    broadcast.
+
+    Attributes
+    ----------
+    loss, fitness : callable
+        ``(theta, h)`` -> (..., N). The loss is minimised by training, the fitness maximised by evolution.
+    gradient : callable
+        ``(theta, h)`` -> (..., N, d), the gradient of the loss in θ.
+    noise : callable
+        ``h`` -> (..., N), the amplitude s(h) ≥ 0 of (1).
+    Sigma : ndarray, shape (d, d), optional
+        Covariance of the noise in (1), symmetric and positive definite; the identity by default.
+    """
+
+    loss: Callable[[Array, Array], Array]
+    gradient: Callable[[Array, Array], Array]
+    fitness: Callable[[Array, Array], Array]
+    noise: Callable[[Array], Array]
+    Sigma: Array | None = None
+
+
+@dataclass(frozen=True)
+class Quadratic:
+    r"""The quadratic example of Section 5.1: :math:`F = 1.2 - |\theta|^2`, :math:`L = |\theta - h_1\mathbf 1|^2`.
+
+    Training follows (24): the bias :math:`h_1` moves the loss's minimum, :math:`h_2` is the noise, the optimum is
+    (0, 0). The source lost both formulas; they are our choice, after the words around them. p = 2.
+
+    Attributes
+    ----------
+    d : int
+        Dimension of θ, at least 1; the paper has 2.
+    """
+
+    d: int = 2
+    Sigma: ClassVar[None] = None
+
+    def __post_init__(self) -> None:
+        check_number("d", self.d, integer=True, minimum=1)
+
+    def loss(self, theta: Array, h: Array) -> Array:
+        """L(θ,h), shape (..., N)."""
+        return np.square(theta - self.centre(h)).sum(-1)
+
+    def gradient(self, theta: Array, h: Array) -> Array:
+        """∇_θ L(θ,h), shape (..., N, d)."""
+        return 2.0 * (theta - self.centre(h))
+
+    def fitness(self, theta: Array, h: Array | None = None) -> Array:
+        """F(θ), shape (..., N); it does not depend on h."""
+        return 1.2 - np.square(theta).sum(-1)
+
+    def noise(self, h: Array) -> Array:
+        """s(h) = |h₂|, shape (..., N)."""
+        return np.abs(_pair(h)[..., 1])
+
+    def centre(self, h: Array) -> Array:
+        """The minimiser h₁𝟏 of the loss, shape (..., N, 1), to be broadcast over θ."""
+        return _pair(h)[..., :1]
+
+    def equilibrium(self, h: ArrayLike) -> tuple[Array, Array]:
+        """Mean (..., N, d) and covariance (..., N, d, d) of the Gibbs measure (25), N(h₁𝟏, (h₂²/4) I)."""
+        h = _pair(h)
+        mean = np.repeat(self.centre(h), self.d, axis=-1)
+        return mean, (self.noise(h) ** 2 / 4)[..., None, None] * np.eye(self.d)
+
+    def effective_fitness(self, h: ArrayLike, beta: float = 1.0) -> Array:
+        r"""Effective fitness (11) under pressure β in closed form; β = 0 is the mean fitness :math:`\int F d\mu_h`.
+
+        With :math:`v = h_2^2/4` it is :math:`1.2 - d h_1^2/(1+2\beta v) - (d/2\beta)\log(1+2\beta v)`.
+
+        Parameters
+        ----------
+        h : array_like, shape (..., 2)
+        beta : float
+            Selection pressure β ≥ 0.
+
+        Returns
+        -------
+        ndarray, shape (...)
+        """
+        h = _pair(h)
+        variance = h[..., 1] ** 2 / 4
+        return 1.2 - self.d * _quadratic_cost(h[..., 0] ** 2, variance, beta)
+
+    def equilibrium_sample(self, h: Array, rng: np.random.Generator) -> Array:
+        """Draw θ ~ μ_h exactly, the training of Algorithm 2; shape (..., N, d)."""
+        return self.centre(h) + 0.5 * self.noise(h)[..., None] * rng.standard_normal((*np.shape(h)[:-1], self.d))
+
+
+@dataclass(frozen=True)
+class Himmelblau:
+    r"""Himmelblau's function, (26) and (27): :math:`F = -H(\theta)`, :math:`L = H(\theta - h_1\mathbf 1)`, d = p = 2.
+
+    :math:`H(\theta) = (\theta_1^2+\theta_2-11)^2 + (\theta_1+\theta_2^2-7)^2` has four minima, all of value 0.
+    """
+
+    d: ClassVar[int] = 2
+    Sigma: ClassVar[None] = None
+
+    @cached_property
+    def minima(self) -> Array:
+        """The four minimisers of H, shape (4, 2), by Newton's method from rounded values."""
+        x = np.array([[3.0, 2.0], [-2.8, 3.1], [-3.8, -3.3], [3.6, -1.8]])
+        for _ in range(8):
+            x = x - np.linalg.solve(self.hessian(x), _himmelblau_gradient(x)[..., None])[..., 0]
+        return x
+
+    def hessian(self, theta: ArrayLike) -> Array:
+        """Hessian of H, shape (..., 2, 2)."""
+        theta = check_array("theta", theta, shape=(2,))
+        x, y = theta[..., 0], theta[..., 1]
+        mixed = 4.0 * (x + y)
+        rows = [[12.0 * x**2 + 4.0 * y - 42.0, mixed], [mixed, 12.0 * y**2 + 4.0 * x - 26.0]]
+        return np.stack([np.stack(row, -1) for row in rows], -2)
+
+    def loss(self, theta: Array, h: Array) -> Array:
+        """L(θ,h), shape (..., N)."""
+        return _himmelblau(theta - self.centre(h))
+
+    def gradient(self, theta: Array, h: Array) -> Array:
+        """∇_θ L(θ,h), shape (..., N, 2)."""
+        return _himmelblau_gradient(theta - self.centre(h))
+
+    def fitness(self, theta: Array, h: Array | None = None) -> Array:
+        """F(θ) = −H(θ), shape (..., N); it does not depend on h."""
+        return -_himmelblau(theta)
+
+    def noise(self, h: Array) -> Array:
+        """s(h) = |h₂|, shape (..., N)."""
+        return np.abs(_pair(h)[..., 1])
+
+    def centre(self, h: Array) -> Array:
+        """The shift h₁𝟏 of the loss, shape (..., N, 1), to be broadcast over θ."""
+        return _pair(h)[..., :1]
+
+
+def _pair(h: ArrayLike) -> Array:
+    values = np.asarray(h, dtype=np.float64)
+    if values.ndim < 1 or values.shape[-1] != 2:
+        raise ValueError(f"h has shape {values.shape}; this problem has h = (h1, h2), so it must end in 2")
+    return values
+
+
+def _himmelblau(theta: Array) -> Array:
+    x, y = theta[..., 0], theta[..., 1]
+    return (x * x + y - 11.0) ** 2 + (x + y * y - 7.0) ** 2
+
+
+def _himmelblau_gradient(theta: Array) -> Array:
+    x, y = theta[..., 0], theta[..., 1]
+    u, v = x * x + y - 11.0, x + y * y - 7.0
+    return np.stack([4.0 * x * u + 2.0 * v, 2.0 * u + 4.0 * y * v], -1)
+
+
+def _quadratic_cost(offset_squared: Array, variance: Array, beta: float) -> Array:
+    """−(1/β) log E exp(−β x²) for x ~ N(offset, variance), and its limit E x² at β = 0."""
+    check_number("beta", beta, minimum=0)
+    spread = 2.0 * beta * variance
+    # log(1+z)/z is 1 at z = 0; the smallest denominator keeps the quotient defined there
+    ratio = np.where(spread > 0, np.log1p(spread) / np.maximum(spread, 1e-300), 1.0)
+    return offset_squared / (1.0 + spread) + variance * ratio
+
+
+def _one_by_one(value: float) -> Callable[[], Array]:
+    return lambda: np.array([[value]])
+
+
+@dataclass(frozen=True, eq=False)
+class LinearGaussian:
+    r"""Linear drift, Gaussian equilibrium, quadratic fitness: every law of this problem is known exactly.
+
+    Training: :math:`d\theta = -A(\theta - Bh - c)\,dt + s\,\Sigma^{1/2} dB`, the gradient flow of
+    :math:`L = \tfrac12 (\theta-Bh-c)^T A(\theta-Bh-c)`. Fitness:
+    :math:`F = F^* - (\theta-\theta^*)^T Q\,(\theta-\theta^*)`.
+    With the default values (d = p = 1) it is the test case :math:`L = (\theta-h)^2`, :math:`F = -\theta^2` with
+    fixed noise. If Σ is not a multiple of the identity, the equilibrium is still Gaussian but no Gibbs measure of L.
+
+    Attributes
+    ----------
+    A : ndarray, shape (d, d)
+        Symmetric, positive definite.
+    B : ndarray, shape (d, p)
+    c : ndarray, shape (d,)
+    s : float or callable
+        Noise amplitude: a constant, or a function of h returning shape (..., N), such as ``lambda h: h[..., 1]``.
+        Its sign is immaterial; `noise` returns the absolute value.
+    Sigma : ndarray, shape (d, d)
+        Symmetric, positive definite.
+    Q : ndarray, shape (d, d)
+        Symmetric, positive semi-definite.
+    target : ndarray, shape (d,)
+        θ*, where the fitness is largest.
+    best : float
+        F*, the largest fitness.
+    """
+
+    A: Array = field(default_factory=_one_by_one(2.0))
+    B: Array = field(default_factory=_one_by_one(1.0))
+    c: Any = 0.0
+    s: float | Callable[[Array], Array] = 1.0
+    Sigma: Any = None
+    Q: Any = None
+    target: Any = 0.0
+    best: float = 0.0
+
+    def __post_init__(self) -> None:
+        A = _symmetric("A", self.A, definite=True)
+        d = len(A)
+        eye = np.eye(d)
+        values = {
+            "A": A,
+            "B": check_array("B", self.B, shape=(d, None)),
+            "c": np.broadcast_to(check_array("c", self.c), (d,)),
+            "Sigma": _symmetric("Sigma", eye if self.Sigma is None else self.Sigma, size=d, definite=True),
+            "Q": _symmetric("Q", eye if self.Q is None else self.Q, size=d),
+            "target": np.broadcast_to(check_array("target", self.target), (d,)),
+        }
+        if not callable(self.s):
+            check_number("s", self.s, minimum=0)
+        check_number("best", self.best)
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def d(self) -> int:
+        """Dimension of θ."""
+        return len(self.A)
+
+    def loss(self, theta: Array, h: Array) -> Array:
+        """L(θ,h), shape (..., N)."""
+        offset = theta - self.centre(h)
+        return 0.5 * ((offset @ self.A) * offset).sum(-1)
+
+    def gradient(self, theta: Array, h: Array) -> Array:
+        """∇_θ L(θ,h), shape (..., N, d)."""
+        return (theta - self.centre(h)) @ self.A
+
+    def fitness(self, theta: Array, h: Array | None = None) -> Array:
+        """F(θ), shape (..., N); it does not depend on h."""
+        offset = theta - self.target
+        return self.best - ((offset @ self.Q) * offset).sum(-1)
+
+    def noise(self, h: Array) -> Array:
+        """|s(h)|, shape (..., N)."""
+        return np.abs(self.s(h)) if callable(self.s) else np.full(np.shape(h)[:-1], float(self.s))
+
+    def centre(self, h: ArrayLike) -> Array:
+        """Bh + c, the minimiser of the loss, shape (..., N, d)."""
+        h = np.asarray(h, dtype=np.float64)
+        if h.ndim < 1 or h.shape[-1] != self.B.shape[1]:
+            raise ValueError(f"h has shape {h.shape}; it must end in p = {self.B.shape[1]}, the columns of B")
+        return h @ self.B.T + self.c
+
+    def covariance(self, time: float = np.inf) -> Array:
+        r"""Covariance of θ after this time from a fixed start, for s = 1: :math:`\int_0^t e^{-Ar}\Sigma e^{-Ar}dr`.
+
+        In the eigenvectors of A its entries are :math:`\Sigma_{ij}(1-e^{-(a_i+a_j)t})/(a_i+a_j)`; at infinity it
+        solves :math:`AC + CA = \Sigma`.
+        """
+        rates, vectors = np.linalg.eigh(self.A)
+        pair = rates[:, None] + rates
+        inner = (vectors.T @ self.Sigma @ vectors) * -np.expm1(-pair * time) / pair
+        return vectors @ inner @ vectors.T
+
+    def equilibrium(self, h: ArrayLike) -> tuple[Array, Array]:
+        """Mean (..., N, d) and covariance (..., N, d, d) of the invariant law N(Bh + c, s(h)²C), AC + CA = Σ."""
+        h = np.asarray(h, dtype=np.float64)
+        return self.centre(h), (self.noise(h) ** 2)[..., None, None] * self.covariance()
+
+    def effective_fitness(self, h: ArrayLike, beta: float = 1.0) -> Array:
+        r"""Effective fitness (11) under pressure β in closed form; β = 0 is the mean fitness.
+
+        With :math:`R R^T = C` and :math:`R^T Q R = U\,\mathrm{diag}(\kappa)\,U^T` the coordinates
+        :math:`y = U^T R^{-1}(\theta-\theta^*)` are independent under :math:`\mu_h`, and the fitness is
+        :math:`F^* - \sum_i \kappa_i y_i^2`.
+
+        Parameters
+        ----------
+        h : array_like, shape (..., p)
+        beta : float
+            Selection pressure β ≥ 0.
+
+        Returns
+        -------
+        ndarray, shape (...)
+        """
+        h = np.asarray(h, dtype=np.float64)
+        root = np.linalg.cholesky(self.covariance())
+        kappa, U = np.linalg.eigh(root.T @ self.Q @ root)
+        kappa = np.maximum(kappa, 0.0)
+        offset = (self.centre(h) - self.target) @ np.linalg.solve(root.T, U)
+        variance = self.noise(h)[..., None] ** 2
+        return self.best - _quadratic_cost(kappa * offset**2, kappa * variance, beta).sum(-1)
+
+    def equilibrium_sample(self, h: Array, rng: np.random.Generator) -> Array:
+        """Draw θ ~ μ_h exactly, the training of Algorithm 2; shape (..., N, d)."""
+        root = np.linalg.cholesky(self.covariance())
+        centre = self.centre(h)
+        return centre + self.noise(h)[..., None] * (rng.standard_normal(centre.shape) @ root.T)
+
+
+AnyProblem: TypeAlias = Problem | Quadratic | Himmelblau | LinearGaussian
+"""Whatever has loss, gradient, fitness, noise and Sigma."""
+
+
+def _symmetric(name: str, value: ArrayLike, size: int | None = None, definite: bool = False) -> Array:
+    matrix = check_array(name, value, shape=(size, size))
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise ValueError(f"{name} has shape {matrix.shape}; it must be a square matrix")
+    if not np.allclose(matrix, matrix.T, rtol=1e-12, atol=1e-14 * np.abs(matrix).max()):
+        raise ValueError(f"{name} is not symmetric")
+    smallest = np.linalg.eigvalsh(matrix)[0]
+    if smallest < -1e-12 * np.abs(matrix).max() or (definite and smallest <= 0):
+        kind = "positive definite" if definite else "positive semi-definite"
+        raise ValueError(f"{name} has the eigenvalue {smallest:.3g}; it must be {kind}")
+    return matrix
