@@ -225,6 +225,12 @@ def claim(
         check_array(n, v) for n, v in (("measured", measured), ("predicted", predicted), ("control", control))
     )
     error, slack = check_array("uncertainty", uncertainty, minimum=0), check_array("bound", bound, minimum=0)
+    try:
+        np.broadcast_shapes(got.shape, want.shape, error.shape, slack.shape, broken.shape)
+    except ValueError as mismatch:
+        shapes = {"measured": got, "predicted": want, "uncertainty": error, "bound": slack, "control": broken}
+        found = ", ".join(f"{name} {array.shape}" for name, array in shapes.items())
+        raise ValueError(f"claim {id!r} has shapes that do not fit each other: {found}") from mismatch
     right = compare(got, want, error, slack, relation=relation, z=z)
     holds, rejected = bool(right.all()), not compare(broken, want, error, slack, relation=relation, z=z).all()
     agrees = rejected and holds == (record.status != "disagrees")
@@ -254,22 +260,26 @@ def _line(
     record: Record, got: Any, want: Any, error: Any, tolerance: Any, broken: Any, relation: str, *outcome: bool
 ) -> str:
     holds, rejected, agrees = outcome
-    got_, want_, error_, tolerance_ = np.broadcast_arrays(got, want, error, tolerance)
-    worst = int(np.argmax(np.abs(got_ - want_) / np.where(tolerance_ > 0, tolerance_, 1e-300)))
-    scale = float(tolerance_.flat[worst])
-    pick = [_round(float(a.flat[worst]), scale) for a in (got_, want_)]
+    got_, want_, error_, tolerance_, broken_ = np.broadcast_arrays(got, want, error, tolerance, broken)
+    at, off = (_furthest(a - want_, tolerance_, relation) for a in (got_, broken_))
+    scale = float(tolerance_.flat[at])
+    measured, predicted = (_round(float(a.flat[at]), scale) for a in (got_, want_))
     many = f" (worst of {got_.size})" if got_.size > 1 else ""
-    spread = f" ± {float(error_.flat[worst]):.1g}" if error_.flat[worst] > 0 else ""
-    control = _round(
-        float(np.broadcast_to(broken, got_.shape).flat[worst] if broken.size == got_.size else broken.flat[0]), scale
-    )
+    spread = f" ± {float(error_.flat[at]):.1g}" if error_.flat[at] > 0 else ""
+    control = _round(float(broken_.flat[off]), float(tolerance_.flat[off]))
     sign = {"=": "", "<=": "at most ", ">=": "at least "}[relation]
     found = ("holds" if holds else "fails") + ("" if rejected else ", but so does its control")
     mark = "✓" if agrees else "✗"
     return (
-        f"{mark} {record.id}: measured {pick[0]}{spread}{many}, predicted {sign}{pick[1]}, tolerance {scale:.2g}; "
+        f"{mark} {record.id}: measured {measured}{spread}{many}, predicted {sign}{predicted}, tolerance {scale:.2g}; "
         f"control {control} {'rejected' if rejected else 'NOT rejected'}; it {found}, recorded: {record.status}"
     )
+
+
+def _furthest(difference: NDArray[Any], tolerance: NDArray[Any], relation: str) -> int:
+    """Index of the entry that is worst for the relation, in units of its tolerance."""
+    wrong = {"=": np.abs(difference), "<=": difference, ">=": -difference}[relation]
+    return int(np.argmax(wrong / np.where(tolerance > 0, tolerance, 1e-300)))
 
 
 def _round(value: float, scale: float) -> str:

@@ -253,6 +253,10 @@ class Lineage:
             lines.append(np.take_along_axis(parent, lines[-1], -1))
         return np.stack(lines[::-1])
 
+    def parents(self) -> NDArray[np.int64]:
+        """Parent of each agent at each update, shape (K, ..., N); an agent that did not jump is its own."""
+        return np.stack(self._parent)
+
     def schedules(self) -> Array:
         """Hyperparameters that the ancestors of each survivor trained with; shape (K + 1, ..., N, p).
 

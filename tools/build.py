@@ -179,8 +179,9 @@ def execute_into_chapters(wanted: list[str]) -> int:
         notebook.metadata.pop("pbtlib", None)
         changed = store(notebook, CHAPTERS / f"{name}.ipynb")
         print(f"chapters/{name}.ipynb {'written' if changed else 'unchanged'}")
-    stored = {name: nbformat.read(CHAPTERS / f"{name}.ipynb", as_version=4) for name in names()}
-    write_if_changed(CHAPTERS / "claims.md", ledger_page.page(ledger(), {n: claims_of(nb) for n, nb in stored.items()}))
+    paths = [path for name in names() if (path := CHAPTERS / f"{name}.ipynb").is_file()]
+    found = {path.stem: claims_of(nbformat.read(path, as_version=4)) for path in paths}
+    write_if_changed(CHAPTERS / "claims.md", ledger_page.page(ledger(), found))
     return 0
 
 

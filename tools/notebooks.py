@@ -123,6 +123,7 @@ def execute(
         timeout=CELL_SECONDS,
         kernel_name="python3",
         resources={"metadata": {"path": str(CHAPTERS)}},
+        extra_arguments=["--IPKernelApp.log_level=40"],  # its note on local transport is no news to anybody
         on_cell_executed=lambda **_: progress(),
     )
     started = time.monotonic()
