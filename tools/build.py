@@ -143,21 +143,22 @@ def executed(wanted: list[str] | None = None, *, strict: bool) -> dict[str, Note
         If a cell fails: its traceback is printed and nothing of that chapter is kept.
     """
     chapters = {name: from_twin(TWINS / f"{name}.md") for name in wanted or names()}
-    marks = {name: f"{fingerprint(notebook)} strict={strict}" for name, notebook in chapters.items()}
+    marks = {name: fingerprint(notebook) for name, notebook in chapters.items()}
     stale = {}
     for name, notebook in chapters.items():
         kept = EXECUTED / f"{name}.ipynb"
         old = nbformat.read(kept, as_version=4) if kept.is_file() else None
-        if old is not None and old.metadata.get("pbtlib", {}).get("fingerprint") == marks[name]:
+        made = old.metadata["pbtlib"] if old is not None else {}
+        if made.get("fingerprint") == marks[name] and (made["strict"] or not strict):
             for cell, done in zip(code_cells(notebook), code_cells(old), strict=True):
                 cell.outputs, cell.execution_count = done.outputs, done.execution_count
-            notebook.metadata["pbtlib"] = old.metadata["pbtlib"]
+            notebook.metadata["pbtlib"] = made
         else:
             stale[name] = notebook
     outcome = execute_all(stale, strict=strict)
     for name, seconds in outcome.items():
         if not isinstance(seconds, CellExecutionError):
-            chapters[name].metadata["pbtlib"] = {"fingerprint": marks[name], "seconds": round(seconds, 1)}
+            chapters[name].metadata["pbtlib"] = {"fingerprint": marks[name], "strict": strict, "seconds": round(seconds, 1)}
             store(chapters[name], EXECUTED / f"{name}.ipynb")
     _stop_on_failure(outcome)
     return chapters
