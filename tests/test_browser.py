@@ -35,8 +35,8 @@ def visit(browser, name, **context):
     page.on("request", lambda r: asked.append(r.url) if not r.url.startswith(("file:", "data:", "blob:")) else None)
     page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
     page.on("pageerror", lambda e: complaints.append(str(e)))
-    page.goto((BUILD / "html" / name).as_uri())
-    page.wait_for_load_state("networkidle")
+    page.goto((BUILD / "html" / name).as_uri(), timeout=60_000)
+    page.evaluate("window.MathJax?.startup?.promise?.then(() => true)")
     return page, asked, complaints
 
 
@@ -57,7 +57,6 @@ def test_a_page_does_not_scroll_sideways_on_a_phone(browser, name):
 
 def test_mathematics_is_typeset_without_network(browser):
     page, _, _ = visit(browser, "chapters/02_modelling.html")
-    page.wait_for_selector("mjx-container", timeout=20_000)
     assert page.locator("mjx-container").count() > 3
     page.context.close()
 
