@@ -15,9 +15,11 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
+from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from pbtlib.checks import check_array, check_number
+from pbtlib.normals import COMPILE
 
 __all__ = [
     "Jump",
@@ -242,18 +244,42 @@ def select(
 
 def _parents(gain: Array, rng: np.random.Generator, resampling: str) -> NDArray[np.intp]:
     n = gain.shape[-1]
-    cumulative = np.cumsum(gain, axis=-1)
-    cumulative /= cumulative[..., -1:]
+    cumulative = np.cumsum(gain.reshape(-1, n), axis=-1)
+    cumulative /= cumulative[:, -1:]
+    parent = np.empty(cumulative.shape, dtype=np.intp)
     if resampling == "multinomial":
-        u = rng.random(gain.shape)
+        _invert(cumulative, rng.random(cumulative.shape), parent)
     elif resampling == "systematic":
-        u = (np.arange(n) + rng.random((*gain.shape[:-1], 1))) / n
-        u = rng.permuted(np.broadcast_to(u, gain.shape), axis=-1)
+        _invert(cumulative, (np.arange(n) + rng.random((len(cumulative), 1))) / n, parent)
+        rng.permuted(parent, axis=-1, out=parent)
     else:
         raise ValueError(f"resampling is {resampling!r}; allowed are 'multinomial' and 'systematic'")
-    rows = zip(cumulative.reshape(-1, n), u.reshape(-1, n), strict=True)
-    found = np.array([np.searchsorted(c, x, side="right") for c, x in rows])
-    return np.minimum(found, n - 1).reshape(gain.shape)
+    return parent.reshape(gain.shape)
+
+
+@njit(**COMPILE)
+def _invert(cumulative, u, out):  # type: ignore[no-untyped-def]
+    """Write the first index i with cumulative[r, i] > u[r, j] into out[r, j], all of shape (R, N).
+
+    A guide table says where in the row to begin: position k holds the first i with cumulative[i]·N > k. From there
+    the expected number of steps is at most two whatever the weights are, so the cost is linear in N.
+    """
+    rows, n = cumulative.shape
+    guide = np.empty(n, dtype=np.int32)
+    for r in range(rows):
+        i = 0
+        for k in range(n):
+            while i < n - 1 and cumulative[r, i] * n <= k:
+                i += 1
+            guide[k] = i
+        for j in range(n):
+            x = u[r, j]
+            i = guide[min(int(x * n), n - 1)]
+            while i < n - 1 and cumulative[r, i] <= x:
+                i += 1
+            while i > 0 and cumulative[r, i - 1] > x:  # only where x·n was rounded up
+                i -= 1
+            out[r, j] = i
 
 
 def copy(state: S, jump: Jump) -> S:
@@ -270,8 +296,15 @@ def copy(state: S, jump: Jump) -> S:
     dataclass of arrays
         A new state of the same type. The snapshot before the jumps is the source of every copy (Algorithm 1).
     """
-    index = jump.parent[..., None]
-    taken: dict[str, Any] = {f.name: np.take_along_axis(getattr(state, f.name), index, -2) for f in fields(state)}  # type: ignore[arg-type]
+    n = jump.parent.shape[-1]
+    rows = (jump.parent.reshape(-1, n) + n * np.arange(jump.parent.size // n)[:, None]).reshape(-1)
+
+    def follow(array: NDArray[Any]) -> NDArray[Any]:
+        if array.shape[:-1] != jump.parent.shape:
+            raise ValueError(f"an array of shape {array.shape} does not follow jumps of shape {jump.parent.shape}")
+        return np.take(array.reshape(rows.size, -1), rows, axis=0).reshape(array.shape)
+
+    taken: dict[str, Any] = {f.name: follow(getattr(state, f.name)) for f in fields(state)}  # type: ignore[arg-type]
     return replace(state, **taken)  # type: ignore[type-var]
 
 

@@ -374,10 +374,12 @@ def _compiled(
 
     def advance(parts: list[Array], h: Array, amplitude: Array, key: np.uint64, agent: int) -> _Segment:
         (theta,) = parts
-        centre = np.ascontiguousarray(np.broadcast_to(problem.centre(h).T, theta.T.shape))
+        centre = problem.centre(h).T
+        deviation = np.ascontiguousarray(theta.T - centre)
 
         def segment(start: int, stop: int) -> None:
-            _advance(theta.T, centre, amplitude, linear, root, dt, key, agent, start, stop)
+            _advance(deviation, amplitude, linear, root, dt, key, agent, start, stop)
+            np.add(centre, deviation, out=theta.T)
 
         return segment
 
@@ -400,14 +402,14 @@ def _add_noise(y, s, root, z, key, agent, number):  # type: ignore[no-untyped-de
 
 
 @njit(**COMPILE)
-def _advance(theta, centre, amplitude, matrix, root, dt, key, agent, start, stop):  # type: ignore[no-untyped-def]
-    """Advance θ, shape (d, n), in place from step ``start`` to step ``stop``.
+def _advance(deviation, amplitude, matrix, root, dt, key, agent, start, stop):  # type: ignore[no-untyped-def]
+    """Advance the deviation y = θ − centre, shape (d, n), in place from step ``start`` to step ``stop``.
 
-    The deviation y = θ − centre follows y ← matrix·y + amplitude·root·ξ, or y ← y − dt ∇H(y) + amplitude·root·ξ if the
+    It follows y ← matrix·y + amplitude·root·ξ, or y ← y − dt ∇H(y) + amplitude·root·ξ if the
     matrix is empty. A fixed number of agents moves together, component by component, so that the inner loops are
     vector instructions.
     """
-    d, n = theta.shape
+    d, n = deviation.shape
     z = np.empty((6, _WIDTH))
     y, new, s = np.zeros((d, _WIDTH)), np.zeros((d, _WIDTH)), np.zeros(_WIDTH)
     for a in range(0, n, _WIDTH):
@@ -415,7 +417,7 @@ def _advance(theta, centre, amplitude, matrix, root, dt, key, agent, start, stop
         s[:w] = amplitude[a : a + w]
         for c in range(d):
             for j in range(w):
-                y[c, j] = theta[c, a + j] - centre[c, a + j]
+                y[c, j] = deviation[c, a + j]
         if start * d % 4:
             fill(z, key, agent + a, start * d // 4)
         for step in range(start, stop):
@@ -437,7 +439,7 @@ def _advance(theta, centre, amplitude, matrix, root, dt, key, agent, start, stop
             y, new = new, y
         for c in range(d):
             for j in range(w):
-                theta[c, a + j] = centre[c, a + j] + y[c, j]
+                deviation[c, a + j] = y[c, j]
 
 
 @njit(**COMPILE)
