@@ -49,31 +49,36 @@ def stream(seed: int, k: int, role: str, *sub: int) -> np.random.Generator:
     The generator is derived from the key alone, never from the state of another one, so a run resumes without saving
     any generator state, and neither order nor threads nor chunks can change a result.
 
+    Different keys never share a generator: (1, 2, "a") and (1, 2, "a", 0) are two keys.
+
     Parameters
     ----------
     seed : int
-        Seed of the run, at least 0.
+        Seed of the run, from 0 to 2⁶⁴ − 1.
     k : int
-        Index of the slow update, at least 0.
+        Index of the slow update, from 0 to 2³² − 1.
     role : str
         What the numbers are for, such as ``"train"``, ``"select"``, ``"mutate"``.
     *sub : int
-        Further indices, each at least 0: replicate, agent, chunk.
+        Further indices, in the same range as k: replicate, agent, chunk.
 
     Returns
     -------
     numpy.random.Generator
-        An SFC64 generator seeded by NumPy's ``SeedSequence`` of (seed, k, CRC-32 of the role, sub...).
+        An SFC64 generator, seeded by NumPy's ``SeedSequence`` of the seed with the spawn key (k, CRC-32 of the role,
+        sub...).
 
     Raises
     ------
     ValueError
-        If an index is negative.
+        If an index is out of range.
     """
-    for name, value in (("seed", seed), ("k", k), *((f"sub[{i}]", s) for i, s in enumerate(sub))):
-        check_number(name, value, integer=True, minimum=0)
-    key = [int(seed), int(k), zlib.crc32(role.encode()), *map(int, sub)]
-    return np.random.Generator(np.random.SFC64(np.random.SeedSequence(key)))
+    check_number("seed", seed, integer=True, minimum=0, maximum=2**64 - 1)
+    for name, value in (("k", k), *((f"sub[{i}]", s) for i, s in enumerate(sub))):
+        check_number(name, value, integer=True, minimum=0, maximum=2**32 - 1)
+    # One word for each part, behind a seed that NumPy pads to a fixed length: no two keys give the same words.
+    key = (int(k), zlib.crc32(role.encode()), *map(int, sub))
+    return np.random.Generator(np.random.SFC64(np.random.SeedSequence(int(seed), spawn_key=key)))
 
 
 # ---------------------------------------------------------------------------------------------- selection rules
@@ -259,7 +264,7 @@ def _parents(gain: Array, rng: np.random.Generator, resampling: str) -> NDArray[
 
 @njit(**COMPILE)
 def _invert(cumulative, u, out):  # type: ignore[no-untyped-def]
-    """Write the first index i with cumulative[r, i] > u[r, j] into out[r, j], all of shape (R, N).
+    """Write the first index i with cumulative[r, i] > u[r, j] into out[r, j]; cumulative ends in 1, u is below it.
 
     A guide table says where in the row to begin: position k holds the first i with cumulative[i]·N > k. From there
     the expected number of steps is at most two whatever the weights are, so the cost is linear in N.
@@ -272,7 +277,7 @@ def _invert(cumulative, u, out):  # type: ignore[no-untyped-def]
             while i < n - 1 and cumulative[r, i] * n <= k:
                 i += 1
             guide[k] = i
-        for j in range(n):
+        for j in range(u.shape[1]):
             x = u[r, j]
             i = guide[min(int(x * n), n - 1)]
             while i < n - 1 and cumulative[r, i] <= x:
