@@ -19,7 +19,8 @@ from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from pbtlib.checks import check_array, check_number
-from pbtlib.normals import COMPILE
+from pbtlib.normals import COMPILE, draw_key, fill
+from pbtlib.parallel import in_blocks
 
 __all__ = [
     "Jump",
@@ -37,6 +38,9 @@ __all__ = [
 
 Array = NDArray[np.float64]
 S = TypeVar("S")
+
+BLOCK = 16_384
+"""Agents that one thread handles at a time. Results do not depend on it."""
 
 
 Rule: TypeAlias = Callable[..., tuple[Array, Array]]
@@ -253,38 +257,50 @@ def _parents(gain: Array, rng: np.random.Generator, resampling: str) -> NDArray[
     cumulative /= cumulative[:, -1:]
     parent = np.empty(cumulative.shape, dtype=np.intp)
     if resampling == "multinomial":
-        _invert(cumulative, rng.random(cumulative.shape), parent)
+        _find(cumulative, rng.random(cumulative.shape), parent)
     elif resampling == "systematic":
-        _invert(cumulative, (np.arange(n) + rng.random((len(cumulative), 1))) / n, parent)
+        _find(cumulative, (np.arange(n) + rng.random((len(cumulative), 1))) / n, parent)
         rng.permuted(parent, axis=-1, out=parent)
     else:
         raise ValueError(f"resampling is {resampling!r}; allowed are 'multinomial' and 'systematic'")
     return parent.reshape(gain.shape)
 
 
-@njit(**COMPILE)
-def _invert(cumulative, u, out):  # type: ignore[no-untyped-def]
-    """Write the first index i with cumulative[r, i] > u[r, j] into out[r, j]; cumulative ends in 1, u is below it.
+def _find(cumulative: Array, u: Array, out: NDArray[np.intp]) -> None:
+    """Write the first index i with cumulative[r, i] > u[r, j] into out[r, j]; cumulative ends in 1, u is below it."""
+    guide = np.empty(cumulative.shape, dtype=np.int32)
+    _make_guide(cumulative, guide)
+    in_blocks(lambda a, b: _follow_guide(cumulative, guide, u.ravel(), out.ravel(), u.shape[1], a, b), u.size, BLOCK)
 
-    A guide table says where in the row to begin: position k holds the first i with cumulative[i]·N > k. From there
-    the expected number of steps is at most two whatever the weights are, so the cost is linear in N.
-    """
+
+@njit(**COMPILE)
+def _make_guide(cumulative, guide):  # type: ignore[no-untyped-def]
+    """Write the first index i with cumulative[r, i]·N > k into guide[r, k]."""
     rows, n = cumulative.shape
-    guide = np.empty(n, dtype=np.int32)
     for r in range(rows):
         i = 0
         for k in range(n):
             while i < n - 1 and cumulative[r, i] * n <= k:
                 i += 1
-            guide[k] = i
-        for j in range(u.shape[1]):
-            x = u[r, j]
-            i = guide[min(int(x * n), n - 1)]
-            while i < n - 1 and cumulative[r, i] <= x:
-                i += 1
-            while i > 0 and cumulative[r, i - 1] > x:  # only where x·n was rounded up
-                i -= 1
-            out[r, j] = i
+            guide[r, k] = i
+
+
+@njit(**COMPILE)
+def _follow_guide(cumulative, guide, u, out, columns, start, stop):  # type: ignore[no-untyped-def]
+    """Invert at entries start … stop − 1 of u, which has this many columns.
+
+    From where the guide says to begin the expected number of steps is at most two whatever the weights are, so the
+    cost is linear in N.
+    """
+    n = cumulative.shape[1]
+    for j in range(start, stop):
+        r, x = j // columns, u[j]
+        i = guide[r, min(int(x * n), n - 1)]
+        while i < n - 1 and cumulative[r, i] <= x:
+            i += 1
+        while i > 0 and cumulative[r, i - 1] > x:  # only where x·n was rounded up
+            i -= 1
+        out[j] = i
 
 
 def copy(state: S, jump: Jump) -> S:
@@ -307,7 +323,10 @@ def copy(state: S, jump: Jump) -> S:
     def follow(array: NDArray[Any]) -> NDArray[Any]:
         if array.shape[:-1] != jump.parent.shape:
             raise ValueError(f"an array of shape {array.shape} does not follow jumps of shape {jump.parent.shape}")
-        return np.take(array.reshape(rows.size, -1), rows, axis=0).reshape(array.shape)
+        source = np.ascontiguousarray(array).reshape(rows.size, -1)
+        taken = np.empty_like(source)
+        in_blocks(lambda a, b: np.take(source, rows[a:b], axis=0, out=taken[a:b], mode="clip"), rows.size, BLOCK)
+        return taken.reshape(array.shape)
 
     taken: dict[str, Any] = {f.name: follow(getattr(state, f.name)) for f in fields(state)}  # type: ignore[arg-type]
     return replace(state, **taken)  # type: ignore[type-var]
@@ -337,11 +356,30 @@ def gaussian_mutation(
 
     def mutate(state: S, jump: Jump, rng: np.random.Generator) -> S:
         h: Array = state.h  # type: ignore[attr-defined]
-        moved = h + strength * rng.standard_normal(h.shape)
-        moved = moved if project is None else project(moved)
-        return replace(state, h=np.where(jump.who[..., None], moved, h))  # type: ignore[type-var]
+        key, p = draw_key(rng), h.shape[-1]
+        sigmas = np.array(np.broadcast_to(strength, (p,)))
+        moved = np.array(h, dtype=np.float64)
+        who, flat = np.ravel(jump.who), moved.reshape(-1, p)
+        in_blocks(lambda a, b: _jitter(flat[a:b], who[a:b], sigmas, key, a), len(flat), BLOCK)
+        if project is not None:
+            moved = np.where(jump.who[..., None], project(moved), h)
+        return replace(state, h=moved)  # type: ignore[type-var]
 
     return mutate
+
+
+@njit(**COMPILE)
+def _jitter(h, who, sigma, key, agent):  # type: ignore[no-untyped-def]
+    """Add σξ to the rows of h, shape (n, p), that jumped; ξ are the first p normals of agents agent, agent + 1, …."""
+    n, p = h.shape
+    z = np.empty((6, 256))
+    for a in range(0, n, 256):
+        for c in range(p):
+            if c % 4 == 0:
+                fill(z, key, agent + a, c // 4)
+            for j in range(a, min(a + 256, n)):
+                if who[j]:
+                    h[j, c] += sigma[c] * z[c % 4, j - a]
 
 
 def project_box(lower: ArrayLike, upper: ArrayLike) -> Callable[[Array], Array]:

@@ -197,7 +197,7 @@ def test_parents_invert_the_cumulative_weights(weights, u):
     drawn = np.concatenate([u, cumulative[0], np.nextafter(cumulative[0], 0), np.arange(n) / n])
     drawn = np.minimum(drawn, np.nextafter(1, 0))[None]
     found = np.empty(drawn.shape, dtype=np.intp)
-    evolution._invert(cumulative, drawn, found)
+    evolution._find(cumulative, drawn, found)
     np.testing.assert_array_equal(found[0], np.searchsorted(cumulative[0], drawn[0], side="right"))
     assert (weights[found] > 0).all()
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pbtlib import evolution
 from pbtlib.evolution import Jump, gaussian_mutation, gibbs, select, stream, truncation
 from pbtlib.loop import History, Lineage, evolve
+from pbtlib.normals import draw_key, normals
 from pbtlib.problems import LinearGaussian, Quadratic
 from pbtlib.results import load_arrays, save_arrays
 from pbtlib.training import Particles, euler_maruyama, exact_ou, gibbs_draw
@@ -48,10 +49,11 @@ def test_the_loop_is_the_algorithm_written_out():
         state, trace = parts["train"](state, stream(3, k, "train"))
         jump = select(trace.fitness.mean(-1), gibbs(), stream(3, k, "select"), tau=0.5)
         copied = evolution.copy(state, jump)
-        xi = stream(3, k, "mutate").standard_normal(copied.h.shape)
+        xi = normals(draw_key(stream(3, k, "mutate")), 60, 2).T.reshape(copied.h.shape)
         state = replace(copied, h=np.where(jump.who[..., None], copied.h + 0.1 * xi, copied.h))
-    assert same(evolve(start(), **parts), state)
-    assert not same(evolve(start(), **setting(seed=4)), state)
+    np.testing.assert_allclose(evolve(start(), **parts).theta, state.theta, atol=1e-11)
+    np.testing.assert_allclose(evolve(start(), **parts).h, state.h, atol=1e-11)
+    assert not np.allclose(evolve(start(), **setting(seed=4)).h, state.h, atol=1e-3)
 
 
 def test_any_cut_of_the_run_gives_the_same_bits():
