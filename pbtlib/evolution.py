@@ -15,9 +15,12 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
+from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from pbtlib.checks import check_array, check_number
+from pbtlib.normals import COMPILE, draw_key, fill
+from pbtlib.parallel import in_blocks
 
 __all__ = [
     "Jump",
@@ -36,6 +39,9 @@ __all__ = [
 Array = NDArray[np.float64]
 S = TypeVar("S")
 
+BLOCK = 16_384
+"""Agents that one thread handles at a time. Results do not depend on it."""
+
 
 Rule: TypeAlias = Callable[..., tuple[Array, Array]]
 """A selection rule: ``rule(fitness, mass, rng=None) -> (gain, loss)``, all arrays of shape (..., N)."""
@@ -47,31 +53,36 @@ def stream(seed: int, k: int, role: str, *sub: int) -> np.random.Generator:
     The generator is derived from the key alone, never from the state of another one, so a run resumes without saving
     any generator state, and neither order nor threads nor chunks can change a result.
 
+    Different keys never share a generator: (1, 2, "a") and (1, 2, "a", 0) are two keys.
+
     Parameters
     ----------
     seed : int
-        Seed of the run, at least 0.
+        Seed of the run, from 0 to 2⁶⁴ − 1.
     k : int
-        Index of the slow update, at least 0.
+        Index of the slow update, from 0 to 2³² − 1.
     role : str
         What the numbers are for, such as ``"train"``, ``"select"``, ``"mutate"``.
     *sub : int
-        Further indices, each at least 0: replicate, agent, chunk.
+        Further indices, in the same range as k: replicate, agent, chunk.
 
     Returns
     -------
     numpy.random.Generator
-        An SFC64 generator seeded by NumPy's ``SeedSequence`` of (seed, k, CRC-32 of the role, sub...).
+        An SFC64 generator, seeded by NumPy's ``SeedSequence`` of the seed with the spawn key (k, CRC-32 of the role,
+        sub...).
 
     Raises
     ------
     ValueError
-        If an index is negative.
+        If an index is out of range.
     """
-    for name, value in (("seed", seed), ("k", k), *((f"sub[{i}]", s) for i, s in enumerate(sub))):
-        check_number(name, value, integer=True, minimum=0)
-    key = [int(seed), int(k), zlib.crc32(role.encode()), *map(int, sub)]
-    return np.random.Generator(np.random.SFC64(np.random.SeedSequence(key)))
+    check_number("seed", seed, integer=True, minimum=0, maximum=2**64 - 1)
+    for name, value in (("k", k), *((f"sub[{i}]", s) for i, s in enumerate(sub))):
+        check_number(name, value, integer=True, minimum=0, maximum=2**32 - 1)
+    # One word for each part, behind a seed that NumPy pads to a fixed length: no two keys give the same words.
+    key = (int(k), zlib.crc32(role.encode()), *map(int, sub))
+    return np.random.Generator(np.random.SFC64(np.random.SeedSequence(int(seed), spawn_key=key)))
 
 
 # ---------------------------------------------------------------------------------------------- selection rules
@@ -242,18 +253,54 @@ def select(
 
 def _parents(gain: Array, rng: np.random.Generator, resampling: str) -> NDArray[np.intp]:
     n = gain.shape[-1]
-    cumulative = np.cumsum(gain, axis=-1)
-    cumulative /= cumulative[..., -1:]
+    cumulative = np.cumsum(gain.reshape(-1, n), axis=-1)
+    cumulative /= cumulative[:, -1:]
+    parent = np.empty(cumulative.shape, dtype=np.intp)
     if resampling == "multinomial":
-        u = rng.random(gain.shape)
+        _find(cumulative, rng.random(cumulative.shape), parent)
     elif resampling == "systematic":
-        u = (np.arange(n) + rng.random((*gain.shape[:-1], 1))) / n
-        u = rng.permuted(np.broadcast_to(u, gain.shape), axis=-1)
+        _find(cumulative, (np.arange(n) + rng.random((len(cumulative), 1))) / n, parent)
+        rng.permuted(parent, axis=-1, out=parent)
     else:
         raise ValueError(f"resampling is {resampling!r}; allowed are 'multinomial' and 'systematic'")
-    rows = zip(cumulative.reshape(-1, n), u.reshape(-1, n), strict=True)
-    found = np.array([np.searchsorted(c, x, side="right") for c, x in rows])
-    return np.minimum(found, n - 1).reshape(gain.shape)
+    return parent.reshape(gain.shape)
+
+
+def _find(cumulative: Array, u: Array, out: NDArray[np.intp]) -> None:
+    """Write the first index i with cumulative[r, i] > u[r, j] into out[r, j]; cumulative ends in 1, u is below it."""
+    guide = np.empty(cumulative.shape, dtype=np.int32)
+    _make_guide(cumulative, guide)
+    in_blocks(lambda a, b: _follow_guide(cumulative, guide, u.ravel(), out.ravel(), u.shape[1], a, b), u.size, BLOCK)
+
+
+@njit(**COMPILE)
+def _make_guide(cumulative, guide):  # type: ignore[no-untyped-def]
+    """Write the first index i with cumulative[r, i]·N > k into guide[r, k]."""
+    rows, n = cumulative.shape
+    for r in range(rows):
+        i = 0
+        for k in range(n):
+            while i < n - 1 and cumulative[r, i] * n <= k:
+                i += 1
+            guide[r, k] = i
+
+
+@njit(**COMPILE)
+def _follow_guide(cumulative, guide, u, out, columns, start, stop):  # type: ignore[no-untyped-def]
+    """Invert at entries start … stop − 1 of u, which has this many columns.
+
+    From where the guide says to begin the expected number of steps is at most two whatever the weights are, so the
+    cost is linear in N.
+    """
+    n = cumulative.shape[1]
+    for j in range(start, stop):
+        r, x = j // columns, u[j]
+        i = guide[r, min(int(x * n), n - 1)]
+        while i < n - 1 and cumulative[r, i] <= x:
+            i += 1
+        while i > 0 and cumulative[r, i - 1] > x:  # only where x·n was rounded up
+            i -= 1
+        out[j] = i
 
 
 def copy(state: S, jump: Jump) -> S:
@@ -270,8 +317,18 @@ def copy(state: S, jump: Jump) -> S:
     dataclass of arrays
         A new state of the same type. The snapshot before the jumps is the source of every copy (Algorithm 1).
     """
-    index = jump.parent[..., None]
-    taken: dict[str, Any] = {f.name: np.take_along_axis(getattr(state, f.name), index, -2) for f in fields(state)}  # type: ignore[arg-type]
+    n = jump.parent.shape[-1]
+    rows = (jump.parent.reshape(-1, n) + n * np.arange(jump.parent.size // n)[:, None]).reshape(-1)
+
+    def follow(array: NDArray[Any]) -> NDArray[Any]:
+        if array.shape[:-1] != jump.parent.shape:
+            raise ValueError(f"an array of shape {array.shape} does not follow jumps of shape {jump.parent.shape}")
+        source = np.ascontiguousarray(array).reshape(rows.size, -1)
+        taken = np.empty_like(source)
+        in_blocks(lambda a, b: np.take(source, rows[a:b], axis=0, out=taken[a:b], mode="clip"), rows.size, BLOCK)
+        return taken.reshape(array.shape)
+
+    taken: dict[str, Any] = {f.name: follow(getattr(state, f.name)) for f in fields(state)}  # type: ignore[arg-type]
     return replace(state, **taken)  # type: ignore[type-var]
 
 
@@ -299,11 +356,30 @@ def gaussian_mutation(
 
     def mutate(state: S, jump: Jump, rng: np.random.Generator) -> S:
         h: Array = state.h  # type: ignore[attr-defined]
-        moved = h + strength * rng.standard_normal(h.shape)
-        moved = moved if project is None else project(moved)
-        return replace(state, h=np.where(jump.who[..., None], moved, h))  # type: ignore[type-var]
+        key, p = draw_key(rng), h.shape[-1]
+        sigmas = np.array(np.broadcast_to(strength, (p,)))
+        moved = np.array(h, dtype=np.float64)
+        who, flat = np.ravel(jump.who), moved.reshape(-1, p)
+        in_blocks(lambda a, b: _jitter(flat[a:b], who[a:b], sigmas, key, a), len(flat), BLOCK)
+        if project is not None:
+            moved = np.where(jump.who[..., None], project(moved), h)
+        return replace(state, h=moved)  # type: ignore[type-var]
 
     return mutate
+
+
+@njit(**COMPILE)
+def _jitter(h, who, sigma, key, agent):  # type: ignore[no-untyped-def]
+    """Add σξ to the rows of h, shape (n, p), that jumped; ξ are the first p normals of agents agent, agent + 1, …."""
+    n, p = h.shape
+    z = np.empty((6, 256))
+    for a in range(0, n, 256):
+        for c in range(p):
+            if c % 4 == 0:
+                fill(z, key, agent + a, c // 4)
+            for j in range(a, min(a + 256, n)):
+                if who[j]:
+                    h[j, c] += sigma[c] * z[c % 4, j - a]
 
 
 def project_box(lower: ArrayLike, upper: ArrayLike) -> Callable[[Array], Array]:

@@ -10,11 +10,8 @@ alone. So the result has the same bits whatever the number of threads and howeve
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -23,6 +20,7 @@ from numpy.typing import NDArray
 
 from pbtlib.checks import check_number
 from pbtlib.normals import COMPILE, draw_key, fill
+from pbtlib.parallel import in_blocks, processors
 from pbtlib.problems import AnyProblem, Himmelblau, LinearGaussian, Problem, Quadratic
 
 __all__ = ["Particles", "Trace", "UnderdampedParticles", "euler_maruyama", "exact_ou", "gibbs_draw", "underdamped"]
@@ -31,7 +29,7 @@ Array = NDArray[np.float64]
 S = TypeVar("S")
 Train: TypeAlias = Callable[[S, np.random.Generator], "tuple[S, Trace]"]
 
-BLOCK = 2048
+BLOCK = 4096
 """Agents that one thread trains at a time: their arrays stay in its cache. Results do not depend on it."""
 _WIDTH = 256
 
@@ -303,8 +301,7 @@ def _trainer(
     check_number("steps", steps, integer=True, minimum=1)
     check_number("window", window, integer=True, minimum=1, maximum=steps)
     check_number("path_every", path_every, integer=True, minimum=0)
-    workers = os.cpu_count() or 1 if threads is None else threads
-    check_number("threads", workers, integer=True, minimum=1)
+    check_number("threads", processors() if threads is None else threads, integer=True, minimum=1)
     snapshots = range(path_every, steps + 1, path_every) if path_every else range(0)
     stops = sorted({*snapshots, *range(steps - window + 1, steps + 1)})
 
@@ -339,24 +336,12 @@ def _trainer(
             for part, moved in zip(parts, mine, strict=True):
                 part[a:b] = moved
 
-        pieces = -(-agents // (BLOCK * workers)) * workers
-        size = -(-agents // pieces)
-        cuts = range(0, agents, size)
-        if workers == 1 or agents * steps < 20_000:
-            for a in cuts:
-                work(a, min(a + size, agents))
-        else:
-            list(_pool(workers).map(lambda a: work(a, min(a + size, agents)), cuts))
+        in_blocks(work, agents, BLOCK, threads)
         new = {name: part.reshape(shape) for name, part in zip(moving, parts, strict=True)}
         snapshot = np.moveaxis(path.reshape(len(snapshots), *lead, d), 0, -3)
         return replace(state, **new), Trace(fitness.reshape(*lead, window), snapshot)  # type: ignore[type-var]
 
     return train
-
-
-@lru_cache(maxsize=4)
-def _pool(workers: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(workers)
 
 
 def _compiled(
@@ -374,10 +359,12 @@ def _compiled(
 
     def advance(parts: list[Array], h: Array, amplitude: Array, key: np.uint64, agent: int) -> _Segment:
         (theta,) = parts
-        centre = np.ascontiguousarray(np.broadcast_to(problem.centre(h).T, theta.T.shape))
+        centre = problem.centre(h).T
+        deviation = np.ascontiguousarray(theta.T - centre)
 
         def segment(start: int, stop: int) -> None:
-            _advance(theta.T, centre, amplitude, linear, root, dt, key, agent, start, stop)
+            _advance(deviation, amplitude, linear, root, dt, key, agent, start, stop)
+            np.add(centre, deviation, out=theta.T)
 
         return segment
 
@@ -400,14 +387,14 @@ def _add_noise(y, s, root, z, key, agent, number):  # type: ignore[no-untyped-de
 
 
 @njit(**COMPILE)
-def _advance(theta, centre, amplitude, matrix, root, dt, key, agent, start, stop):  # type: ignore[no-untyped-def]
-    """Advance θ, shape (d, n), in place from step ``start`` to step ``stop``.
+def _advance(deviation, amplitude, matrix, root, dt, key, agent, start, stop):  # type: ignore[no-untyped-def]
+    """Advance the deviation y = θ − centre, shape (d, n), in place from step ``start`` to step ``stop``.
 
-    The deviation y = θ − centre follows y ← matrix·y + amplitude·root·ξ, or y ← y − dt ∇H(y) + amplitude·root·ξ if the
+    It follows y ← matrix·y + amplitude·root·ξ, or y ← y − dt ∇H(y) + amplitude·root·ξ if the
     matrix is empty. A fixed number of agents moves together, component by component, so that the inner loops are
     vector instructions.
     """
-    d, n = theta.shape
+    d, n = deviation.shape
     z = np.empty((6, _WIDTH))
     y, new, s = np.zeros((d, _WIDTH)), np.zeros((d, _WIDTH)), np.zeros(_WIDTH)
     for a in range(0, n, _WIDTH):
@@ -415,7 +402,7 @@ def _advance(theta, centre, amplitude, matrix, root, dt, key, agent, start, stop
         s[:w] = amplitude[a : a + w]
         for c in range(d):
             for j in range(w):
-                y[c, j] = theta[c, a + j] - centre[c, a + j]
+                y[c, j] = deviation[c, a + j]
         if start * d % 4:
             fill(z, key, agent + a, start * d // 4)
         for step in range(start, stop):
@@ -437,7 +424,7 @@ def _advance(theta, centre, amplitude, matrix, root, dt, key, agent, start, stop
             y, new = new, y
         for c in range(d):
             for j in range(w):
-                theta[c, a + j] = centre[c, a + j] + y[c, j]
+                deviation[c, a + j] = y[c, j]
 
 
 @njit(**COMPILE)

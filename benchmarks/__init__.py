@@ -1,0 +1,56 @@
+"""Benchmarks: ratios measured within one run, since the machine's speed drifts from run to run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["Row", "seconds"]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes
+    ----------
+    what : str
+        What was compared with what.
+    value : float
+        The ratio (or number) measured.
+    bar : float
+        What it should reach.
+    at_most : bool
+        Whether the bar is an upper one.
+    detail : str
+        The times behind it.
+    """
+
+    what: str
+    value: float
+    bar: float
+    at_most: bool = False
+    detail: str = ""
+
+    @property
+    def met(self) -> bool:
+        """Whether the bar is reached."""
+        return self.value <= self.bar if self.at_most else self.value >= self.bar
+
+
+def seconds(*work: Callable[[], object], repeats: int = 5) -> list[float]:
+    """Median wall time of each piece of work [s]; the pieces take turns, so that drift hits all alike."""
+    for piece in work:
+        piece()
+    times: list[list[float]] = []
+    for _ in range(repeats):
+        row = []
+        for piece in work:
+            begin = time.perf_counter()
+            piece()
+            row.append(time.perf_counter() - begin)
+        times.append(row)
+    return [float(t) for t in np.median(times, axis=0)]

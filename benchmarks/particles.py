@@ -1,0 +1,101 @@
+"""Particles: training and the slow update against NumPy written straightforwardly, in float64."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+
+from benchmarks import Row, seconds
+from pbtlib.evolution import copy, gaussian_mutation, gibbs, select, stream
+from pbtlib.problems import Himmelblau, LinearGaussian, Problem, Quadratic
+from pbtlib.training import Particles, euler_maruyama
+
+DT = 0.001
+STEPS = 20  # per slow update: the fewest that the paper uses
+
+
+def plain_training(problem, state, steps, rng):
+    """Euler-Maruyama as one writes it down: the baseline."""
+    theta, amplitude = state.theta, problem.noise(state.h)[..., None]
+    for _ in range(steps):
+        noise = rng.standard_normal(theta.shape)
+        theta = theta - DT * problem.gradient(theta, state.h) + amplitude * np.sqrt(DT) * noise
+    return theta, problem.fitness(theta, state.h)
+
+
+def plain_update(state, fitness, rng):
+    """Selection, copy and mutation as one writes them down: the baseline."""
+    weight = np.exp(fitness - fitness.max())
+    parent = rng.choice(fitness.size, size=fitness.size, p=weight / weight.sum())
+    h = state.h[parent]
+    return Particles(state.theta[parent], h + 0.1 * rng.standard_normal(h.shape))
+
+
+def update(state, fitness, rule, mutate):
+    jump = select(fitness, rule, stream(1, 0, "select"))
+    return mutate(copy(state, jump), jump, stream(1, 0, "mutate"))
+
+
+def population(n):
+    rng = np.random.default_rng(1)
+    return Particles(rng.uniform(-2, 2, (n, 2)), rng.uniform(-0.5, 0.5, (n, 2)))
+
+
+def compare_training(name, problem, state, bar):
+    n = len(state.theta)
+    steps, repeats, rng = (100, 11, np.random.default_rng(2)) if n < 10**5 else (STEPS, 3, np.random.default_rng(2))
+    train, single = (euler_maruyama(problem, dt=DT, steps=steps, threads=threads) for threads in (None, 1))
+    times = seconds(
+        partial(plain_training, problem, state, steps, rng),
+        lambda: train(state, stream(1, 0, "train")),
+        lambda: single(state, stream(1, 0, "train")),
+        repeats=repeats,
+    )
+    detail = "{:.1f} / {:.1f} ns per agent and step (1 thread: {:.1f})".format(*(1e9 * t / n / steps for t in times))
+    return Row(f"training, {name}, N = {n:,}: times plain NumPy", times[0] / times[1], bar, detail=detail)
+
+
+def compare_update(problem, state):
+    n, fitness, rng = len(state.theta), problem.fitness(state.theta), np.random.default_rng(2)
+    train = euler_maruyama(problem, dt=DT, steps=STEPS)
+    plain, slow, fast = seconds(
+        partial(plain_update, state, fitness, rng),
+        partial(update, state, fitness, gibbs(), gaussian_mutation(0.1)),
+        lambda: train(state, stream(1, 0, "train")),
+        repeats=21 if n < 10**5 else 5,
+    )
+    detail = f"{1e9 * slow / n:.0f} and {1e9 * fast / n:.0f} ns per agent (plain update {1e9 * plain / n:.0f})"
+    return Row(f"slow update / {STEPS} training steps, N = {n:,}", slow / fast, 1.0, at_most=True, detail=detail)
+
+
+def per_agent(problem, n):
+    """Time [s] and peak memory [bytes] of one training phase, per agent."""
+    state, train = population(n), euler_maruyama(problem, dt=DT, steps=STEPS)
+    (time,) = seconds(lambda: train(state, stream(1, 0, "train")), repeats=5)
+    tracemalloc.start()
+    train(state, stream(1, 0, "train"))
+    memory = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return time / n, memory / n
+
+
+def rows() -> Iterator[Row]:
+    """Yield the rows of the table."""
+    quadratic = Quadratic()
+    linear = LinearGaussian(A=2 * np.eye(2), B=np.array([[1.0, 0], [1, 0]]), s=lambda h: h[..., 1])
+    own = Problem(quadratic.loss, quadratic.gradient, quadratic.fitness, quadratic.noise)
+    for n in (10_000, 1_000_000):
+        state = population(n)
+        yield compare_training("quadratic", quadratic, state, 10.0)
+        yield compare_training("Himmelblau", Himmelblau(), state, 10.0)
+        yield compare_training("linear Gaussian", linear, state, 10.0)
+        yield compare_training("a reader's NumPy functions", own, state, 2.5)
+        yield compare_update(quadratic, state)
+    time, memory = np.transpose([per_agent(quadratic, n) for n in (1_000, 10_000, 100_000, 1_000_000)])
+    detail = "N = 10^3 … 10^6: " + ", ".join(f"{1e9 * t:.0f}" for t in time) + " ns"
+    yield Row("time per agent, N = 10^6 / N = 10^4", time[-1] / time[1], 2.0, at_most=True, detail=detail)
+    detail = "N = 10^3 … 10^6: " + ", ".join(f"{m:.0f}" for m in memory) + " bytes"
+    yield Row("memory per agent, N = 10^6 / N = 10^4", memory[-1] / memory[1], 1.5, at_most=True, detail=detail)

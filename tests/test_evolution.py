@@ -1,0 +1,405 @@
+"""The slow operator: selection rules, clock, resampling, mutation and projection, each beside its control."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from pbtlib import evolution
+from pbtlib.evolution import (
+    Jump,
+    copy,
+    gaussian_mutation,
+    gibbs,
+    project_ball,
+    project_box,
+    removal,
+    select,
+    stream,
+    truncation,
+)
+from pbtlib.training import Particles
+
+fitness_lists = st.lists(st.floats(-50, 50), min_size=1, max_size=40).map(np.array)
+
+
+def score(values, expected):
+    """Deviation of a mean of independent values from its expectation, in standard errors."""
+    return (np.mean(values) - expected) / (np.std(values) / np.sqrt(np.size(values)))
+
+
+# ---------------------------------------------------------------------------------------------- streams
+
+
+def test_a_stream_belongs_to_its_key():
+    draw = lambda *key: tuple(stream(*key).integers(2**62, size=3))  # noqa: E731
+    keys = [(s, k, role, *sub) for s in (0, 1) for k in (0, 1) for role in ("a", "b") for sub in ((), (0,), (1,))]
+    assert len({draw(*key) for key in keys}) == len(keys)
+    assert draw(3, 4, "select", 5) == draw(3, 4, "select", 5)
+
+
+# ---------------------------------------------------------------------------------------------- rules
+
+
+@settings(deadline=None)
+@given(fitness=fitness_lists, beta=st.floats(0, 20), shift=st.floats(-1000, 1000))
+@pytest.mark.parametrize("rule", [gibbs, removal])
+def test_exponential_rules_conserve_mass_and_ignore_a_shift(rule, fitness, beta, shift):
+    mass = np.linspace(0.5, 1.5, len(fitness))
+    gain, loss = rule(beta)(fitness, mass)
+    assert gain.sum() == pytest.approx(1)
+    assert loss.sum() == pytest.approx(mass.sum())
+    moved = rule(beta)(np.round(fitness, 3) + np.round(shift), mass)
+    still = rule(beta)(np.round(fitness, 3), mass)
+    np.testing.assert_allclose(moved, still, rtol=1e-8, atol=1e-12)
+    order = np.argsort(fitness)
+    assert (np.diff((gain / mass)[order]) >= -1e-15).all()
+    if rule is removal:
+        assert (np.diff((loss / mass)[order]) <= 1e-12).all()
+    else:
+        np.testing.assert_array_equal(loss, mass)
+
+
+def test_rules_are_the_formulas_of_the_paper(rng):
+    fitness, mass, beta = rng.normal(size=30), rng.uniform(0.1, 1, 30), 1.7
+    up, down = np.exp(beta * fitness) * mass, np.exp(-beta * fitness) * mass
+    np.testing.assert_allclose(gibbs(beta)(fitness, mass)[0], up / up.sum())
+    np.testing.assert_allclose(removal(beta)(fitness, mass)[1], mass.sum() * down / down.sum())
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1.0, 1e4, 1e300])
+def test_no_finite_fitness_overflows(scale):
+    gain, _ = gibbs(1.0)(scale * np.array([-1.0, 0.0, 1.0]), np.ones(3))
+    assert np.isfinite(gain).all()
+    assert gain.sum() == pytest.approx(1)
+
+
+@settings(deadline=None)
+@given(
+    fitness=st.lists(st.sampled_from([0.0, 1.0, 2.0, 100.0]), min_size=5, max_size=40).map(np.array),
+    q=st.floats(0.2, 0.5),
+    seed=st.integers(0, 99),
+)
+def test_truncation_moves_exactly_the_share(fitness, q, seed):
+    n = len(fitness)
+    chosen = int(np.floor(q * n + 1e-9))
+    gain, loss = truncation(q)(fitness, np.full(n, 1 / n), np.random.default_rng(seed))
+    assert (gain > 0).sum() == (loss > 0).sum() == chosen
+    assert not ((gain > 0) & (loss > 0)).any()
+    assert fitness[gain > 0].min() >= np.sort(fitness)[n - chosen]
+    assert fitness[loss > 0].max() <= np.sort(fitness)[chosen - 1]
+
+
+def test_truncation_breaks_ties_at_random(rng):
+    """All rewards capped: every agent is lost with probability q; a sort without random ties always takes the same."""
+    lost = np.stack([truncation(0.2)(np.full(10, 100.0), np.full(10, 0.1), rng)[1] > 0 for _ in range(2000)])
+    counts = lost.sum(0)
+    assert stats.chisquare(counts).pvalue > 1e-6
+    assert stats.chisquare(np.r_[2000, 2000, np.zeros(8)] + 1e-9).pvalue < 1e-9
+
+
+def test_truncation_of_a_density_is_the_limit_of_the_population(rng):
+    grid = np.linspace(-1, 1, 41)
+    fitness, mass = np.round(-(grid**2), 1), np.exp(-grid) / np.exp(-grid).sum()
+    gain, loss = truncation(0.3)(fitness, mass)
+    assert gain.sum() == pytest.approx(1)
+    assert loss.sum() == pytest.approx(0.3)
+    cell = rng.choice(41, size=(200, 2000), p=mass)
+    population = truncation(0.3)(fitness[cell], np.full(cell.shape, 1 / 2000), rng)
+    for found, limit in zip(population, (gain, loss), strict=True):
+        per_run = np.stack([np.bincount(c, f, 41) for c, f in zip(cell, found, strict=True)])
+        spread = per_run.std(0) / np.sqrt(200) + 1e-3  # the last term: bias O(1/N) at the quantile's edge
+        assert (np.abs(per_run.mean(0) - limit) < 6 * spread).all()
+
+
+# ---------------------------------------------------------------------------------------------- clock and parents
+
+
+@pytest.mark.parametrize("tau", [1.0, 0.5, 0.1])
+def test_one_jump_per_agent_and_unit_time(tau, rng):
+    updates, shape = round(1 / tau), (300, 40)
+    fitness = rng.normal(size=shape)
+    jumps = sum(select(fitness, gibbs(), rng, tau=tau).who for _ in range(updates))
+    per_run = jumps.mean(-1)
+    if tau == 1:
+        assert (jumps == 1).all()
+    else:
+        assert abs(score(per_run, 1.0)) < 5.5
+        assert abs(score(per_run * (1 + tau), 1.0)) > 5.5  # a clock that runs τ(1+τ)
+
+
+@pytest.mark.parametrize(("rule", "expected"), [(removal(0.4), 1.0), (truncation(0.2), 0.2)])
+def test_jumps_per_update_of_the_other_rules(rule, expected, rng):
+    fitness = rng.uniform(-1, 1, (500, 50))
+    who = select(fitness, rule, rng, tau=0.5).who
+    assert abs(score(who.mean(-1), 0.5 * expected)) < 5.5
+    if expected == 0.2:
+        assert (select(fitness, rule, rng).who.sum(-1) == 10).all()
+
+
+@pytest.mark.parametrize("beta", [0.0, 1.0, 3.0])
+def test_parents_follow_the_softmax(beta, rng):
+    fitness = rng.normal(size=20)
+    parent = select(np.tile(fitness, (2000, 1)), gibbs(beta), rng).parent
+    counts = np.bincount(parent.ravel(), minlength=20)
+    weight = np.exp(beta * fitness) / np.exp(beta * fitness).sum()
+    assert stats.chisquare(counts, weight * counts.sum()).pvalue > 1e-6
+    wrong = np.exp((beta + 0.2) * fitness) / np.exp((beta + 0.2) * fitness).sum()
+    assert stats.chisquare(counts, wrong * counts.sum()).pvalue < 1e-9
+
+
+def test_parents_of_two_agents_are_independent(rng):
+    fitness = np.array([0.0, 0.5, 1.0])
+    parent = select(np.tile(fitness, (60_000, 1)), gibbs(), rng).parent
+    table = np.histogram2d(parent[:, 0], parent[:, 1], bins=3)[0]
+    assert stats.chi2_contingency(table).pvalue > 1e-6
+    one_comb = select(np.tile(fitness, (60_000, 1)), gibbs(), rng, resampling="systematic").parent
+    assert stats.chi2_contingency(np.histogram2d(one_comb[:, 0], one_comb[:, 1], bins=3)[0]).pvalue < 1e-9
+
+
+def test_systematic_resampling_is_unbiased_with_less_variance(rng):
+    fitness = rng.normal(size=25)
+    weight = 25 * np.exp(fitness) / np.exp(fitness).sum()
+    copies = {}
+    for kind in ("multinomial", "systematic"):
+        parent = select(np.tile(fitness, (4000, 1)), gibbs(), rng, resampling=kind).parent
+        copies[kind] = np.stack([np.bincount(row, minlength=25) for row in parent])
+        error = np.sqrt(weight * (1 - weight / 25) / 4000)
+        assert (np.abs(copies[kind].mean(0) - weight) < 6 * error).all()
+    assert (np.abs(copies["systematic"] - weight) < 1).all()
+    assert not (np.abs(copies["multinomial"] - weight) < 1).all()
+    assert (copies["systematic"].var(0) < copies["multinomial"].var(0)).all()
+
+
+def test_every_slot_of_a_systematic_comb_has_the_same_law(rng):
+    fitness = np.array([0.0, 1.0, 2.0, 0.5])
+    parent = select(np.tile(fitness, (20_000, 1)), gibbs(), rng, resampling="systematic").parent
+    weight = np.exp(fitness) / np.exp(fitness).sum()
+    for slot in parent.T:
+        assert stats.chisquare(np.bincount(slot, minlength=4), 20_000 * weight).pvalue > 1e-6
+    assert stats.chisquare(np.bincount(np.sort(parent)[:, 0], minlength=4), 20_000 * weight).pvalue < 1e-9
+
+
+@settings(deadline=None)
+@given(
+    weights=st.lists(st.sampled_from([0.0, 1e-300, 1e-17, 0.1, 1.0, 7.0]), min_size=1, max_size=60)
+    .map(np.array)
+    .filter(lambda w: w.sum() > 0.05),
+    u=st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=30).map(np.array),
+)
+def test_parents_invert_the_cumulative_weights(weights, u):
+    n = len(weights)
+    cumulative = np.cumsum(weights)
+    cumulative = (cumulative / cumulative[-1])[None]
+    drawn = np.concatenate([u, cumulative[0], np.nextafter(cumulative[0], 0), np.arange(n) / n])
+    drawn = np.minimum(drawn, np.nextafter(1, 0))[None]
+    found = np.empty(drawn.shape, dtype=np.intp)
+    evolution._find(cumulative, drawn, found)
+    np.testing.assert_array_equal(found[0], np.searchsorted(cumulative[0], drawn[0], side="right"))
+    assert (weights[found] > 0).all()
+
+
+def offspring(fitness, rule, rng, tau, runs=4000):
+    """Copies of each agent after one update, itself included if it stayed; shape (runs, N)."""
+    parent = select(np.tile(fitness, (runs, 1)), rule, rng, tau=tau).parent
+    return np.stack([np.bincount(row, minlength=len(fitness)) for row in parent])
+
+
+@pytest.mark.parametrize(
+    ("rule", "tau"), [(gibbs(1.3), 0.6), (removal(0.7), 0.3), (truncation(0.3), 1.0), (truncation(0.3), 0.5)]
+)
+def test_expected_offspring(rule, tau, rng):
+    """1 − τ·loss/mass + gain·(expected number of jumps), agent by agent."""
+    fitness, n = np.linspace(-1, 1, 20), 20
+    gain, loss = rule(fitness, np.full(n, 1 / n), rng)
+    expected = 1 - tau * n * loss + gain * n * tau * loss.sum()
+    found = offspring(fitness, rule, rng, tau)
+    error = found.std(0) / np.sqrt(len(found)) + 1e-9
+    assert (np.abs(found.mean(0) - expected) < 6 * error).all()
+    neutral_loss = 1 - tau + gain * n * tau
+    if np.ptp(loss) > 1e-9:
+        assert not (np.abs(found.mean(0) - neutral_loss) < 6 * error).all()
+
+
+def test_removal_doubles_selection_when_it_is_weak(rng):
+    """To first order in F the growth per unit time is F − mean(F) for the softmax, twice that for removal."""
+    fitness = 1e-4 * rng.normal(size=50)
+    mass = np.full(50, 1 / 50)
+    growth = []
+    for rule in (gibbs(), removal()):
+        gain, loss = rule(fitness, mass)
+        growth.append((gain * loss.sum() - loss) * 50)
+    centred = fitness - fitness.mean()
+    np.testing.assert_allclose(growth[0], centred, atol=1e-7)
+    np.testing.assert_allclose(growth[1], 2 * centred, atol=1e-7)
+
+
+@pytest.mark.parametrize("tau", [1.0, 0.5, 0.2])
+def test_pairs_coalesce_at_rate_two_minus_tau_over_n(tau, rng):
+    """Neutral drift: a pair has a common parent with probability τ(2 − τ)/N per update, exactly."""
+    n, runs = 30, 20_000
+    parent = select(np.zeros((runs, n)), gibbs(), rng, tau=tau).parent
+    copies = np.stack([np.bincount(row, minlength=n) for row in parent])
+    share = (copies * (copies - 1)).sum(-1) / (n * (n - 1))
+    assert abs(score(share, tau * (2 - tau) / n)) < 5.5
+    if tau < 1:
+        assert abs(score(share, tau / n)) > 5.5  # the rate of synchronous jumps, at this clock
+
+
+# ---------------------------------------------------------------------------------------------- copy
+
+
+@dataclass(frozen=True)
+class Mixed:
+    theta: np.ndarray
+    h: np.ndarray
+    flags: np.ndarray
+
+
+@settings(deadline=None, max_examples=30)
+@given(runs=st.integers(1, 4), n=st.integers(1, 9), seed=st.integers(0, 1000))
+def test_copies_come_from_the_snapshot(runs, n, seed):
+    rng = np.random.default_rng(seed)
+    state = Mixed(rng.normal(size=(runs, n, 3)), rng.normal(size=(runs, n, 2)), rng.integers(0, 9, (runs, n, 1)))
+    jump = select(rng.normal(size=(runs, n)), gibbs(), rng, tau=0.7)
+    new = copy(state, jump)
+    for r in range(runs):
+        for i in range(n):
+            for name in ("theta", "h", "flags"):
+                have = getattr(new, name)[r, i]
+                np.testing.assert_array_equal(have, getattr(state, name)[r, jump.parent[r, i]])
+    assert new.flags.dtype == state.flags.dtype
+    assert (jump.parent == np.arange(n))[~jump.who].all()
+
+
+# ---------------------------------------------------------------------------------------------- mutation
+
+
+def populations(h, n=20_000):
+    return Particles(np.zeros((n, 1)), np.tile(h, (n, 1)).astype(float)), Jump(np.ones(n, bool), np.arange(n))
+
+
+def test_mutation_keeps_the_mean_and_adds_its_variance(rng):
+    state, jump = populations([1.0, -2.0])
+    h = gaussian_mutation([0.3, 0.1])(state, jump, rng).h
+    for c, sigma in enumerate((0.3, 0.1)):
+        assert abs(score(h[:, c], state.h[0, c])) < 5.5
+        assert abs((h[:, c].var() / sigma**2 - 1) * np.sqrt(len(h) / 2)) < 5.5
+        assert abs((h[:, c].var() / (1.1 * sigma) ** 2 - 1) * np.sqrt(len(h) / 2)) > 5.5
+    assert abs(np.corrcoef(h.T)[0, 1]) < 5.5 / np.sqrt(len(h))
+
+
+def test_only_those_who_jumped_mutate(rng):
+    state, _ = populations([1.0], 500)
+    who = rng.random(500) < 0.5
+    new = gaussian_mutation(0.2)(state, Jump(who, np.arange(500)), rng)
+    np.testing.assert_array_equal(new.h[:, 0] != 1.0, who)
+    np.testing.assert_array_equal(new.theta, state.theta)
+
+
+def test_zero_strength_changes_nothing(rng):
+    state, jump = populations([1.0], 50)
+    np.testing.assert_array_equal(gaussian_mutation(0.0)(state, jump, rng).h, state.h)
+
+
+@pytest.mark.parametrize("distance", [0.0, 0.2, 0.6])
+def test_projection_moves_the_mean_by_the_half_normal_excess(distance, rng):
+    """At distance a from an end of the box: E Π(h + σξ) − h = −σ[φ(a/σ) − (a/σ)Φ(−a/σ)], (the other end is far)."""
+    sigma = 0.3
+    state, jump = populations([1.0 - distance])
+    h = gaussian_mutation(sigma, project_box(-9.0, 1.0))(state, jump, rng).h[:, 0]
+    x = distance / sigma
+    shift = -sigma * (stats.norm.pdf(x) - x * stats.norm.sf(x))
+    assert abs(score(h, 1.0 - distance + shift)) < 5.5
+    if distance == 0:
+        assert abs(score(h, 1.0)) > 50
+
+
+@settings(deadline=None)
+@given(x=st.lists(st.floats(-10, 10), min_size=3, max_size=3), y=st.lists(st.floats(-10, 10), min_size=3, max_size=3))
+def test_projections_are_the_nearest_points(x, y):
+    x, y = np.array(x), np.array(y)
+    for project, inside in (
+        (project_box([-1, -2, 0], [1, 0.5, 3]), lambda z: (z >= [-1, -2, 0]).all() and (z <= [1, 0.5, 3]).all()),
+        (project_ball(2.0, [0.5, 0, 0]), lambda z: np.linalg.norm(z - [0.5, 0, 0]) <= 2 + 1e-12),
+    ):
+        p = project(x)
+        assert inside(p)
+        np.testing.assert_allclose(project(p), p, atol=1e-12)
+        # variational inequality: the angle between x − Π(x) and any other point of the convex set is obtuse
+        assert (x - p) @ (project(y) - p) <= 1e-9
+        assert np.linalg.norm(p - project(y)) <= np.linalg.norm(x - y) + 1e-12
+
+
+# ---------------------------------------------------------------------------------------------- bounds and bad input
+
+
+def second_moment(fitness_of, n, rng, tau=0.5, sigma=0.3, time=3):
+    """Mean over runs of the empirical E|h|² after Algorithm 1 without training, from standard normals."""
+    state = Particles(np.zeros((20_000 // n, n, 1)), rng.standard_normal((20_000 // n, n, 1)))
+    mutate = gaussian_mutation(sigma)
+    for _ in range(round(time / tau)):
+        jump = select(fitness_of(state.h[..., 0]), gibbs(), rng, tau=tau)
+        state = mutate(copy(state, jump), jump, rng)
+    return np.square(state.h).mean()
+
+
+def test_moments_are_bounded_in_n_when_the_fitness_is(rng):
+    """Per update E|h|² ≤ (1 − τ + τ e^{osc F}) E|h|² + τ e^{0} pσ²: no N in it (the idea of Lemma 15)."""
+    tau, sigma, oscillation, bound = 0.5, 0.3, 0.5, 1.0
+    for _ in range(6):
+        bound = (1 - tau + tau * np.exp(oscillation)) * bound + tau * sigma**2
+    bounded = [second_moment(lambda h: oscillation * np.tanh(h**2), n, rng) for n in (10, 100, 1000, 10_000)]
+    assert max(bounded) < bound
+    unbounded = [second_moment(lambda h: 3 * h**2, n, rng) for n in (10, 1000, 10_000)]
+    assert max(unbounded) > bound
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda r: select(np.zeros(3), gibbs(), r, tau=0.0), "tau is 0.0"),
+        (lambda r: select(np.zeros(3), gibbs(), r, tau=1.5), "tau is 1.5"),
+        (lambda r: select(np.zeros(3), gibbs(), r, tau=np.nan), "tau is nan"),
+        (lambda r: select(np.array([0.0, np.nan]), gibbs(), r), "fitness contains nan"),
+        (lambda r: select(np.array([0.0, np.inf]), gibbs(), r), "fitness contains inf"),
+        (lambda r: select(np.zeros((0, 5)), gibbs(), r), r"fitness has shape \(0, 5\)"),
+        (lambda r: select(np.zeros(0), gibbs(), r), r"fitness has shape \(0,\)"),
+        (lambda r: select(1.0, gibbs(), r), "at least 1 axes"),
+        (lambda r: select(np.zeros(3), gibbs(), r, resampling="best"), "resampling is 'best'"),
+        (lambda r: select(np.array([-50.0, 0, 0, 0]), removal(), r), "probability 4 > 1 at tau = 1.0; .* tau <= 0.25"),
+        (lambda r: select(np.zeros(4), truncation(0.2), r), "N must be at least 5"),
+        (lambda r: gibbs()(np.zeros(3), np.zeros(3)), "mass sums to zero"),
+        (lambda r: removal()(np.zeros(3), -np.ones(3)), "mass contains -1"),
+        (lambda r: gibbs(-1.0), "beta is -1.0"),
+        (lambda r: truncation(0.0), "q is 0.0"),
+        (lambda r: truncation(0.6), "q is 0.6"),
+        (lambda r: gaussian_mutation(-0.1), "sigma contains -0.1"),
+        (lambda r: gaussian_mutation(np.nan), "sigma contains nan"),
+        (lambda r: project_box(1.0, 0.0), "exceeds upper"),
+        (lambda r: project_ball(0.0), "radius is 0.0"),
+        (lambda r: stream(-1, 0, "x"), "seed is -1"),
+        (lambda r: copy(Particles(np.zeros((3, 1)), np.zeros((3, 1))), Jump(np.ones(2, bool), np.arange(2))), "follow"),
+    ],
+)
+def test_bad_input_is_named(call, message, rng):
+    with pytest.raises(ValueError, match=message):
+        call(rng)
+
+
+@pytest.mark.parametrize("rule", [gibbs(2.0), removal(2.0)])
+def test_one_agent_is_its_own_parent(rule, rng):
+    jump = select(np.array([3.0]), rule, rng)
+    assert jump.who.tolist() == [True]
+    assert jump.parent.tolist() == [0]
+
+
+def test_weights_that_all_underflow_are_still_a_law(rng):
+    fitness = np.array([-1e5, -1e5 - 1, -2e5])  # exp of each is zero in floating point
+    parent = select(np.tile(fitness, (20_000, 1)), gibbs(), rng).parent
+    share = np.bincount(parent.ravel(), minlength=3) / parent.size
+    assert share[2] == 0
+    assert abs(share[0] - 1 / (1 + np.exp(-1))) < 5.5 * 0.5 / np.sqrt(parent.size)

@@ -1,0 +1,273 @@
+"""The loop: order of operations, streams, observers, lineage, and resuming bit for bit."""
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pbtlib import evolution
+from pbtlib.evolution import Jump, gaussian_mutation, gibbs, select, stream, truncation
+from pbtlib.loop import History, Lineage, evolve
+from pbtlib.normals import draw_key, normals
+from pbtlib.problems import LinearGaussian, Quadratic
+from pbtlib.results import load_arrays, save_arrays
+from pbtlib.training import Particles, euler_maruyama, exact_ou, gibbs_draw
+
+
+def now(state, trace):
+    return trace.fitness[..., -1]
+
+
+def setting(**changes):
+    parts = {
+        "train": euler_maruyama(Quadratic(), dt=0.01, steps=5, window=3),
+        "evaluate": lambda state, trace: trace.fitness.mean(-1),
+        "select": partial(select, rule=gibbs(), tau=0.5),
+        "mutate": gaussian_mutation(0.1),
+        "n_updates": 6,
+        "seed": 3,
+    }
+    return parts | changes
+
+
+def start(lead=(2, 30), seed=0):
+    rng = np.random.default_rng(seed)
+    return Particles(rng.uniform(-5, 5, (*lead, 2)), rng.uniform(-5, 5, (*lead, 2)))
+
+
+def same(a, b):
+    return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in ("theta", "h"))
+
+
+def test_the_loop_is_the_algorithm_written_out():
+    parts = setting()
+    state = start()
+    for k in range(6):
+        state, trace = parts["train"](state, stream(3, k, "train"))
+        jump = select(trace.fitness.mean(-1), gibbs(), stream(3, k, "select"), tau=0.5)
+        copied = evolution.copy(state, jump)
+        xi = normals(draw_key(stream(3, k, "mutate")), 60, 2).T.reshape(copied.h.shape)
+        state = replace(copied, h=np.where(jump.who[..., None], copied.h + 0.1 * xi, copied.h))
+    np.testing.assert_allclose(evolve(start(), **parts).theta, state.theta, atol=1e-11)
+    np.testing.assert_allclose(evolve(start(), **parts).h, state.h, atol=1e-11)
+    assert not np.allclose(evolve(start(), **setting(seed=4)).h, state.h, atol=1e-3)
+
+
+def test_any_cut_of_the_run_gives_the_same_bits():
+    whole = evolve(start(), **setting())
+    half = evolve(start(), **setting(n_updates=4))
+    assert same(evolve(half, **setting(start=4)), whole)
+    assert not same(evolve(half, **setting(start=3)), whole)
+
+
+@pytest.mark.parametrize("every", [1, 2, 4])
+def test_killed_and_resumed_equals_uninterrupted(tmp_path, every):
+    class KilledError(RuntimeError):
+        pass
+
+    def observers():
+        return [History({"h1": lambda s, f: s.h[..., 0]}), Lineage(start().h)]
+
+    def kill(k, *_):
+        if k == 4:
+            raise KilledError
+
+    whole = observers()
+    reference = evolve(start(), **setting(observe=whole))
+    path = tmp_path / "run.nc"
+    kept = {"checkpoint": path, "checkpoint_every": every}
+    with pytest.raises(KilledError):
+        evolve(start(), **setting(observe=[*observers(), kill], **kept))
+    resumed, done = observers(), []
+    new = evolve(start(), **setting(observe=[*resumed, lambda k, *_: done.append(k)], **kept))
+    assert same(new, reference)
+    assert done == list(range(4 // every * every, 6))
+    assert resumed[0].dataset().identical(whole[0].dataset())
+    assert np.array_equal(resumed[1].schedules(), whole[1].schedules())
+    again = observers()  # a finished run is read, not made again
+    assert same(evolve(start(), **setting(observe=again, **kept)), reference)
+    assert again[0].dataset().identical(whole[0].dataset())
+    longer = evolve(start(), **setting(n_updates=8, observe=observers(), **kept))
+    assert same(longer, evolve(start(), **setting(n_updates=8)))
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    path = tmp_path / "run.nc"
+    evolve(start(), **setting(checkpoint=path))
+    for change, message in (
+        ({"seed": 4}, "belongs to seed 3"),
+        ({"start": 1}, "belongs to seed 3, start 0"),
+        ({"n_updates": 5}, "beyond n_updates = 5"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            evolve(start(), **setting(checkpoint=path, **change))
+    with pytest.raises(ValueError, match=r"holds float64 \(2, 30, 2\) for theta"):
+        evolve(start((2, 31)), **setting(checkpoint=path))
+    arrays, meta = load_arrays(path)
+    del arrays["state.h"]
+    save_arrays(path, arrays, meta)
+    with pytest.raises(ValueError, match="holds nothing for h"):
+        evolve(start(), **setting(checkpoint=path))
+
+
+@dataclass(frozen=True)
+class Networks:
+    """What a population of networks looks like to the loop: other fields, other types, its own copy."""
+
+    weights: np.ndarray
+    steps: np.ndarray
+    alive: np.ndarray
+    h: np.ndarray
+
+
+def test_it_serves_any_dataclass_of_arrays(tmp_path):
+    def train(state, rng):
+        gain = rng.normal(size=state.weights.shape).astype(np.float32)
+        return replace(state, weights=state.weights + gain, steps=state.steps + 1), state.weights.mean(-1)
+
+    def copy(state, jump):
+        taken = evolution.copy(Particles(state.weights, state.h), jump)
+        fresh = np.where(jump.who, 0, state.steps)
+        return replace(state, weights=taken.theta, h=taken.h, steps=fresh, alive=jump.who)
+
+    def fresh():
+        return Networks(np.zeros((10, 4), np.float32), np.zeros(10, np.int32), np.zeros(10, bool), np.ones((10, 3)))
+
+    parts = setting(
+        train=train, evaluate=lambda s, trace: trace, copy=copy, select=partial(select, rule=truncation(0.2))
+    )
+    whole = evolve(fresh(), **parts)
+    evolve(fresh(), **(parts | {"n_updates": 3}), checkpoint=tmp_path / "n.nc")
+    resumed = evolve(fresh(), **parts, checkpoint=tmp_path / "n.nc")
+    for name in ("weights", "steps", "alive", "h"):
+        a, b = getattr(whole, name), getattr(resumed, name)
+        assert a.dtype == b.dtype == getattr(fresh(), name).dtype
+        np.testing.assert_array_equal(a, b)
+    assert (whole.steps == 0).sum() == whole.alive.sum() == 2
+
+
+def test_history_is_what_the_observers_saw():
+    seen = []
+    history = History({"size": lambda s, f: np.abs(s.h).sum(-1)}, quantiles=(0.25, 0.5))
+    evolve(start(), **setting(observe=[history, lambda k, s, f, j: seen.append((k, s, f, j))]))
+    data = history.dataset()
+    assert data["fitness_mean"].dims == ("update", "replicate")
+    assert data["size_quantile"].dims == ("update", "replicate", "quantile")
+    for k, state, fitness, jump in seen:
+        row = data.sel(update=k)
+        size = np.abs(state.h).sum(-1)
+        np.testing.assert_allclose(row["fitness_mean"], fitness.mean(-1))
+        np.testing.assert_allclose(row["jumps"], jump.who.mean(-1))
+        np.testing.assert_allclose(row["size_std"], size.std(-1))
+        np.testing.assert_allclose(row["size_quantile"].sel(quantile=0.5), np.median(size, -1))
+    alone = History()
+    evolve(start((7,)), **setting(observe=alone))
+    assert alone.dataset()["fitness_quantile"].dims == ("update", "quantile")
+    with pytest.raises(ValueError, match="history is empty"):
+        History().dataset()
+    with pytest.raises(ValueError, match="quantiles are"):
+        History(quantiles=(0.5, 1.5))
+
+
+@settings(deadline=None, max_examples=30)
+@given(n=st.integers(1, 8), updates=st.integers(0, 6), seed=st.integers(0, 10_000))
+def test_lineages_are_traced_back_by_hand(n, updates, seed):
+    rng = np.random.default_rng(seed)
+    h = [rng.normal(size=(2, n, 1))]
+    lineage, parents = Lineage(h[0]), []
+    for k in range(updates):
+        jump = select(rng.normal(size=(2, n)), gibbs(), rng, tau=0.6)
+        h.append(rng.normal(size=(2, n, 1)))
+        parents.append(jump.parent)
+        lineage(k, Particles(h[-1], h[-1]), np.zeros((2, n)), jump)
+    ancestors, schedules, survivors = lineage.ancestors(), lineage.schedules(), lineage.survivors()
+    for r in range(2):
+        for i in range(n):
+            j = i
+            for k in range(updates, -1, -1):
+                assert ancestors[k, r, i] == j
+                assert schedules[k, r, i, 0] == h[k][r, j, 0]
+                j = parents[k - 1][r, j] if k else j
+        assert [len(set(ancestors[k, r])) for k in range(updates + 1)] == survivors[:, r].tolist()
+    assert (np.diff(survivors, axis=0) >= 0).all()
+
+
+def test_one_algorithm_two_trainings_agree_with_the_exact_mean_field(seed):
+    """d = p = 1, L = (θ−h)², F = −βθ², τ = 1: the law stays Gaussian, so one more line of algebra gives it exactly.
+
+    Training maps (θ, h) linearly, selection multiplies the density by exp(−βθ²), mutation adds σ² to the variance of
+    h. Algorithm 2 is the same with the memory of θ gone.
+    """
+    beta, s, sigma, time, n, runs, updates = 1.0, 0.6, 0.3, 0.3, 2000, 60, 4
+    problem = LinearGaussian(s=s)
+    rng = np.random.default_rng([seed, 1])
+    first = Particles(1.5 + 0.5 * rng.standard_normal((runs, n, 1)), -1 + 0.5 * rng.standard_normal((runs, n, 1)))
+
+    def law(decay, variance):
+        mean, covariance = np.array([1.5, -1.0]), 0.25 * np.eye(2)
+        step = np.array([[decay, 1 - decay], [0.0, 1.0]])
+        for _ in range(updates):
+            mean, covariance = step @ mean, step @ covariance @ step.T + np.diag([variance, 0.0])
+            factor = covariance[:, 0] / (1 + 2 * beta * covariance[0, 0])
+            mean = mean - 2 * beta * factor * mean[0]
+            covariance = covariance - 2 * beta * np.outer(factor, covariance[0]) + np.diag([0.0, sigma**2])
+        return mean[1], covariance[1, 1]
+
+    decay = np.exp(-2 * time)
+    for train, predicted in (
+        (exact_ou(problem, time=time), law(decay, s**2 / 4 * (1 - decay**2))),
+        (gibbs_draw(problem), law(0.0, s**2 / 4)),
+    ):
+        end = evolve(
+            first,
+            train=train,
+            evaluate=now,
+            select=partial(select, rule=gibbs(beta)),
+            mutate=gaussian_mutation(sigma),
+            n_updates=updates,
+            seed=seed,
+        ).h[..., 0]
+        for found, wanted in ((end.mean(-1), predicted[0]), (end.var(-1), predicted[1])):
+            error = found.std() / np.sqrt(runs)
+            bias = 8 / n  # finite populations differ from the limit by O(1/N)
+            assert abs(found.mean() - wanted) < 5.5 * error + bias
+            assert abs(found.mean() - 1.25 * wanted) > 5.5 * error + bias
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n_updates": -1}, "n_updates is -1"),
+        ({"start": -1}, "start is -1"),
+        ({"seed": -1}, "seed is -1"),
+        ({"checkpoint_every": 0}, "checkpoint_every is 0"),
+        ({"evaluate": lambda s, t: np.full((2, 30), np.nan)}, "fitness contains nan"),
+    ],
+)
+def test_bad_input_is_named(change, message):
+    with pytest.raises(ValueError, match=message):
+        evolve(start(), **setting(**change))
+
+
+def test_no_update_returns_the_state():
+    state = start()
+    assert evolve(state, **setting(n_updates=0)) is state
+
+
+def test_neutral_lineages_coalesce_as_wright_fisher(seed):
+    """With β = 0 and τ = 1 two survivors still have two ancestors g updates earlier with probability (1 − 1/N)^g."""
+    n, runs, g = 20, 4000, 8
+    lineage = Lineage(np.zeros((runs, n, 1)))
+    state = Particles(np.zeros((runs, n, 1)), np.zeros((runs, n, 1)))
+    for k in range(g):
+        jump = select(np.zeros((runs, n)), gibbs(), stream(seed, k, "select"))
+        lineage(k, state, np.zeros((runs, n)), jump)
+    ancestors = lineage.ancestors()[0]
+    apart = (ancestors[:, 0] != ancestors[:, 1]).mean()
+    error = 0.5 / np.sqrt(runs)
+    assert abs(apart - (1 - 1 / n) ** g) < 5.5 * error
+    assert abs(apart - (1 - 2 / n) ** g) > 5.5 * error  # Moran's rate
+    assert isinstance(jump, Jump)
