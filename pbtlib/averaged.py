@@ -229,7 +229,7 @@ def march(mass: Array, times: ArrayLike, dt: float, step: Callable[[Array, float
     for moment in flat:
         steps = int(np.ceil((moment - now) / dt - 1e-9))
         for _ in range(steps):
-            law = step(law, (moment - now) / steps)
+            law = step(law, float(moment - now) / steps)
         now = float(moment)
         laws.append(law)
     return np.array(laws).reshape(*moments.shape, *mass.shape)
@@ -255,6 +255,8 @@ def solve(
     -------
     ndarray, shape times.shape + mass.shape
     """
+
+    check_number("dt", dt, minimum=0, maximum=1, open_minimum=True)
 
     def heun(law: Array, step: float) -> Array:
         predictor = jump(law, fitness, rule, kernels, step)

@@ -255,6 +255,7 @@ def solve(mass: Array, model: Model, times: ArrayLike, *, dt: float = 0.01, epsi
         Mass 1 to rounding, no entry negative, steady states those of the discrete T/ε + E.
     """
     check_number("epsilon", epsilon, minimum=0, open_minimum=True)
+    check_number("dt", dt, minimum=0, maximum=1, open_minimum=True)
     factors: dict[float, _Resolvent] = {}
 
     def step(law: Array, length: float) -> Array:
