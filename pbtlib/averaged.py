@@ -255,7 +255,6 @@ def solve(
     -------
     ndarray, shape times.shape + mass.shape
     """
-
     check_number("dt", dt, minimum=0, maximum=1, open_minimum=True)
 
     def heun(law: Array, step: float) -> Array:

@@ -222,7 +222,7 @@ def test_particles_and_grid_agree_for_every_rule(rng, name, tau):
     se = moments.std(0, ddof=1) / np.sqrt(len(moments))
     grid_error = GRID.step**2  # the rules are cut at cells: second order
     assert (np.abs(moments.mean(0) - after(rule)) < 5 * se + grid_error).all()
-    wrong = truncation(0.3) if name == "truncation" else {"gibbs": gibbs, "removal": removal}[name](1.5)
+    wrong = truncation(0.3) if name == "truncation" else {"gibbs": gibbs, "removal": removal}[name](0.6)
     assert (np.abs(moments.mean(0) - after(wrong)) > 5 * se + grid_error).any()
 
 
