@@ -1,0 +1,409 @@
+r"""The averaged equation (13) and its weak-selection limit (16) on a grid, in one and two dimensions.
+
+A law is an array of cell masses (density times cell volume, sum 1) on the centres of a uniform `Grid` per axis.
+Mutation is a matrix per axis (`mutation_kernel`): a Gaussian sampled on the lattice and normalised. Its entries are not
+negative, mass is kept to rounding, and its variance is σ² to better than 10⁻⁶ as soon as σ is at least one cell, so
+that smooth laws are convolved to spectral accuracy; in contrast to a Fourier transform, far tails keep their relative
+precision, which strong selection needs. At the ends of the grid mutants are reflected (the kernel stays symmetric) or
+projected, as Π_H in (2) does.
+
+`slow_operator` is E in (5) and Ē in (12) alike: it acts on the trailing axes that have a kernel, whatever stands in
+front of them. The rules are those of the particles (`pbtlib.evolution`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse.linalg import LinearOperator, eigsh
+
+from pbtlib.checks import check_array, check_number
+from pbtlib.evolution import Rule
+from pbtlib.gaussian import generation_weights
+
+__all__ = [
+    "Grid",
+    "SteadyState",
+    "cell_masses",
+    "jump",
+    "log_rayleigh",
+    "march",
+    "mutation_kernel",
+    "replicator_mutator",
+    "semigroup",
+    "slow_operator",
+    "solve",
+    "steady_state",
+    "tabulate",
+]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A uniform grid of n cells on [lower, upper].
+
+    Attributes
+    ----------
+    lower, upper : float
+        The ends of the interval, edges of the outermost cells.
+    n : int
+        Number of cells, at least 2.
+    """
+
+    lower: float
+    upper: float
+    n: int
+
+    def __post_init__(self) -> None:
+        check_number("lower", self.lower)
+        check_number("upper", self.upper, minimum=self.lower, open_minimum=True)
+        check_number("n", self.n, integer=True, minimum=2)
+
+    @property
+    def step(self) -> float:
+        """Width of a cell."""
+        return (self.upper - self.lower) / self.n
+
+    @property
+    def points(self) -> Array:
+        """Centres of the cells, shape (n,)."""
+        return np.asarray(self.lower + self.step * (np.arange(self.n) + 0.5), dtype=np.float64)
+
+
+def tabulate(function: Callable[..., ArrayLike], *grids: Grid) -> Array:
+    """Return the values of a function at the cell centres of a product of grids.
+
+    Parameters
+    ----------
+    function : callable
+        Of as many arrays as there are grids, vectorised.
+    *grids : Grid
+
+    Returns
+    -------
+    ndarray, shape (n_1, …)
+    """
+    mesh = np.meshgrid(*(g.points for g in grids), indexing="ij")
+    return np.array(np.broadcast_to(check_array("function", function(*mesh)), mesh[0].shape))
+
+
+def cell_masses(density: Callable[..., ArrayLike], *grids: Grid) -> Array:
+    """Return the cell masses of a density known up to a factor: its values at the centres, normalised to sum 1."""
+    values = check_array("density", tabulate(density, *grids), minimum=0)
+    if not values.sum() > 0:
+        raise ValueError("density is zero on the whole grid; it must have some mass there")
+    return values / values.sum()
+
+
+def mutation_kernel(grid: Grid, sigma: float, *, boundary: str = "reflect") -> Array:
+    """Return the matrix of K_σ on a grid: entry (i, j) is the probability that a mutant of cell j lands in cell i.
+
+    Parameters
+    ----------
+    grid : Grid
+    sigma : float
+        0 (no mutation) or at least one grid step: a narrower Gaussian is not seen by the grid.
+    boundary : {"reflect", "project"}
+        Mutants beyond an end are reflected, or put into the last cell as the projection Π_H does.
+
+    Returns
+    -------
+    ndarray, shape (n, n)
+        Not negative, columns sum to 1; symmetric if reflected. Steps beyond 30σ have probability 0.
+
+    Raises
+    ------
+    ValueError
+        If 0 < σ < grid.step.
+    """
+    check_number("sigma", sigma, minimum=0)
+    if 0 < sigma < grid.step * (1 - 1e-12):
+        raise ValueError(
+            f"sigma is {sigma:g}, less than the grid step {grid.step:g}; the grid needs at least "
+            f"{int(np.ceil((grid.upper - grid.lower) / sigma))} cells, or sigma = 0"
+        )
+    if boundary not in ("reflect", "project"):
+        raise ValueError(f"boundary is {boundary!r}; allowed are 'reflect' and 'project'")
+    reach = int(np.ceil(30 * sigma / grid.step))
+    move = np.arange(-reach, reach + 1)
+    probability = np.exp(-((move * grid.step / sigma) ** 2) / 2) if reach else np.ones(1)
+    probability /= probability.sum()
+    start = np.arange(grid.n)
+    target = move[:, None] + start
+    if boundary == "reflect":
+        target = np.mod(target, 2 * grid.n)
+        target = np.minimum(target, 2 * grid.n - 1 - target)
+    else:
+        target = np.clip(target, 0, grid.n - 1)
+    kernel = np.zeros((grid.n, grid.n))
+    np.add.at(kernel, (target, start), probability[:, None])
+    return kernel
+
+
+def _convolve(mass: Array, kernels: Sequence[Array]) -> Array:
+    if len(kernels) not in (1, 2):
+        raise ValueError(f"kernels has {len(kernels)} entries; one per mutated axis is needed, 1 or 2")
+    for axis, kernel in zip((-1, -2), reversed(kernels), strict=False):
+        if kernel.shape != (mass.shape[axis],) * 2:
+            raise ValueError(f"a kernel has shape {kernel.shape}; axis {axis} of the law has {mass.shape[axis]} cells")
+    mass = mass @ kernels[-1].T
+    return mass if len(kernels) == 1 else kernels[0] @ mass
+
+
+def slow_operator(mass: Array, fitness: Array, rule: Rule, kernels: Sequence[Array]) -> tuple[Array, Array]:
+    """Return gain and loss per unit time of E in (5) or Ē in (12), so that E[f] = gain − loss.
+
+    Parameters
+    ----------
+    mass : ndarray, shape (..., n_1[, n_2])
+        Cell masses.
+    fitness : ndarray, same shape
+        F(θ,h) for (5), effective fitness 𝓕(h) for (12).
+    rule : Rule
+        From `pbtlib.evolution`; it sees all cells as one population.
+    kernels : sequence of ndarray
+        Mutation matrices of the last one or two axes.
+
+    Returns
+    -------
+    gain, loss : ndarray
+        Both sum to the total rate of jumps.
+    """
+    if np.shape(fitness) != mass.shape:
+        raise ValueError(f"fitness has shape {np.shape(fitness)}; the law has {mass.shape}")
+    parents, loss = rule(fitness.ravel(), mass.ravel())
+    return _convolve((parents * loss.sum()).reshape(mass.shape), kernels), loss.reshape(mass.shape)
+
+
+def jump(mass: Array, fitness: Array, rule: Rule, kernels: Sequence[Array], tau: float) -> Array:
+    """Return the law after one simultaneous update of Algorithm 1 or 2: f + τE[f].
+
+    Parameters
+    ----------
+    mass, fitness, rule, kernels
+        As in `slow_operator`.
+    tau : float
+        0 < τ ≤ 1. It is also an explicit Euler step of (13).
+
+    Raises
+    ------
+    ValueError
+        If some agents would jump with probability above 1, as removal of the unfit can ask for.
+    """
+    check_number("tau", tau, minimum=0, maximum=1, open_minimum=True)
+    gain, loss = slow_operator(mass, fitness, rule, kernels)
+    if (tau * loss > mass * (1 + 1e-9)).any():
+        largest = (loss[mass > 0] / mass[mass > 0]).max()
+        raise ValueError(
+            f"agents in some cell would jump with probability {tau * largest:.4g} > 1 in a step of {tau:g}; "
+            f"this rule and this law need steps of at most {1 / largest:.3g}"
+        )
+    return np.maximum(mass - tau * loss, 0.0) + tau * gain
+
+
+def march(mass: Array, times: ArrayLike, dt: float, step: Callable[[Array, float], Array]) -> Array:
+    """Return the laws at increasing times, stacked; each interval is cut into equal steps of at most dt.
+
+    Parameters
+    ----------
+    mass : ndarray
+        The law at time 0.
+    times : array_like
+        Increasing, or one number.
+    dt : float
+        Largest step.
+    step : callable
+        ``step(law, length)`` returns the next law.
+    """
+    moments = check_array("times", times, minimum=0)
+    check_number("dt", dt, minimum=0, open_minimum=True)
+    flat = np.atleast_1d(moments).ravel()
+    if (np.diff(flat) < 0).any():
+        raise ValueError(f"times = {flat} decrease; they must increase")
+    law, now, laws = np.array(mass), 0.0, list[Array]()
+    for moment in flat:
+        steps = int(np.ceil((moment - now) / dt - 1e-9))
+        for _ in range(steps):
+            law = step(law, float(moment - now) / steps)
+        now = float(moment)
+        laws.append(law)
+    return np.array(laws).reshape(*moments.shape, *mass.shape)
+
+
+def solve(
+    mass: Array, fitness: Array, rule: Rule, kernels: Sequence[Array], times: ArrayLike, *, dt: float = 0.02
+) -> Array:
+    """Solve (13) by Heun's method: second order, mass to rounding, no negative mass, exact steady states.
+
+    Written as the mean of the law and of two Euler steps, each of which is a `jump`, hence the properties.
+
+    Parameters
+    ----------
+    mass, fitness, rule, kernels
+        As in `slow_operator`, at time 0.
+    times : array_like
+        Increasing, or one number.
+    dt : float
+        Largest step; at most 1 (for removal of the unfit less, an error says how much).
+
+    Returns
+    -------
+    ndarray, shape times.shape + mass.shape
+    """
+    check_number("dt", dt, minimum=0, maximum=1, open_minimum=True)
+
+    def heun(law: Array, step: float) -> Array:
+        predictor = jump(law, fitness, rule, kernels, step)
+        return (law + jump(predictor, fitness, rule, kernels, step)) / 2
+
+    return march(mass, times, dt, heun)
+
+
+def semigroup(mass: Array, fitness: Array, kernels: Sequence[Array], times: ArrayLike) -> Array:
+    """Solve (13) for Gibbs selection as a time-changed linear semigroup: exact in time.
+
+    With A = K_σ e^𝓕, ρ(t) = exp(sA)ρ₀ normalised and ∫exp(sA)ρ₀ = e^t. The exponential series, whose terms are all
+    positive, averages over generations: ρ(t) = Σ_n p_n ρ_n, ρ_n the law after n simultaneous updates.
+
+    Parameters
+    ----------
+    mass, kernels
+        As in `slow_operator`.
+    fitness : ndarray
+        The exponent of the weights, β𝓕.
+    times : array_like
+        In any order, or one number; the cost grows with the longest.
+
+    Returns
+    -------
+    ndarray, shape times.shape + mass.shape
+    """
+    moments = check_array("times", times, minimum=0)
+    weight = np.exp(np.maximum(fitness - fitness.max(), -700.0))
+    laws, log_z, result = [mass / mass.sum()], list[float](), list[Array]()
+    for moment in np.atleast_1d(moments).ravel():
+        while (share := generation_weights(log_z, float(moment))) is None:
+            for _ in range(len(log_z) + 64):
+                selected = weight * laws[-1]
+                log_z.append(float(np.log(selected.sum())))
+                laws.append(_convolve(selected / selected.sum(), kernels))
+        result.append(np.tensordot(share, np.array(laws), 1))
+    return np.array(result).reshape(*moments.shape, *mass.shape)
+
+
+@dataclass(frozen=True)
+class SteadyState:
+    """Steady state of (13) and the top of the spectrum of A = K_σ e^𝓕.
+
+    Attributes
+    ----------
+    mass : ndarray
+        Cell masses of the Perron eigenfunction.
+    log_growth : float
+        log λ₀.
+    ratios : ndarray, shape (k,)
+        λ_n/λ₀, decreasing from 1; the second is the factor by which simultaneous updates approach the steady state.
+    """
+
+    mass: Array
+    log_growth: float
+    ratios: Array
+
+    @property
+    def rate(self) -> float:
+        """Relaxation rate 1 − λ₁/λ₀ of (13), per unit time."""
+        return float(1 - self.ratios[1])
+
+
+def steady_state(fitness: Array, kernels: Sequence[Array], *, k: int = 2) -> SteadyState:
+    """Return the steady state of (13) for Gibbs selection, as the Perron eigenfunction of A = K_σ e^𝓕.
+
+    A is self-adjoint in L²(e^𝓕); Lanczos iteration runs on the symmetric operator e^{𝓕/2} K_σ e^{𝓕/2}.
+
+    Parameters
+    ----------
+    fitness : ndarray, shape (n_1[, n_2])
+        The exponent of the weights, β𝓕.
+    kernels : sequence of ndarray
+        Symmetric (reflecting) mutation matrices.
+    k : int
+        How many eigenvalues, at least 2.
+
+    Raises
+    ------
+    ValueError
+        If a kernel is not symmetric.
+    """
+    check_number("k", k, integer=True, minimum=2, maximum=fitness.size - 1)
+    _check_symmetric(kernels)
+    top = float(fitness.max())
+    root = np.exp(np.maximum(fitness - top, -700.0) / 2)
+
+    def apply(vector: Array) -> Array:
+        return (root * _convolve(root * vector.reshape(fitness.shape), kernels)).ravel()
+
+    operator = LinearOperator((fitness.size,) * 2, matvec=apply, dtype=np.float64)
+    value, vector = eigsh(operator, k=int(k), which="LA", v0=root.ravel())
+    order = np.argsort(value)[::-1]
+    mass = _convolve(root * np.abs(vector[:, order[0]]).reshape(fitness.shape), kernels)
+    leading = value[order[0]]
+    return SteadyState(mass / mass.sum(), float(top + np.log(leading)), value[order] / leading)
+
+
+def _check_symmetric(kernels: Sequence[Array]) -> None:
+    if not all(np.allclose(kernel, kernel.T, atol=1e-12) for kernel in kernels):
+        raise ValueError("a kernel is not symmetric; the self-adjoint theory needs boundary='reflect'")
+
+
+def log_rayleigh(mass: Array, fitness: Array, kernels: Sequence[Array]) -> float:
+    """Return log R[ρ], R = ⟨wρ, K_σ(wρ)⟩/∫wρ² with w = e^𝓕: it never decreases along (13) and tends to log λ₀.
+
+    The paper has no such functional (Remark 11 leaves it open). Parameters as in `steady_state`.
+    """
+    _check_symmetric(kernels)
+    top = float(fitness.max())
+    weight = np.exp(np.maximum(fitness - top, -700.0))
+    selected = weight * mass
+    return float(top + np.log((selected * _convolve(selected, kernels)).sum() / (selected * mass).sum()))
+
+
+def replicator_mutator(
+    mass: Array, fitness: Array, grids: Sequence[Grid], sigma: float, times: ArrayLike, *, dt: float
+) -> Array:
+    """Solve (16) by Strang splitting: half a step of selection, diffusion, half a step of selection, each exact.
+
+    Second order in dt, mass to rounding, no negative mass. One step is a symmetrised simultaneous update with fitness
+    dt·𝓕 and mutation σ√dt, the scaling (15).
+
+    Parameters
+    ----------
+    mass, fitness : ndarray, shape (n_1[, n_2])
+    grids : sequence of Grid
+        One per axis.
+    sigma : float
+        σ > 0.
+    times : array_like
+        Increasing, or one number.
+    dt : float
+        Largest step; σ√dt must be at least the grid step.
+
+    Returns
+    -------
+    ndarray, shape times.shape + mass.shape
+    """
+    check_number("sigma", sigma, minimum=0, open_minimum=True)
+    kernels: dict[float, list[Array]] = {}
+
+    def strang(law: Array, step: float) -> Array:
+        if step not in kernels:
+            kernels[step] = [mutation_kernel(g, sigma * np.sqrt(step)) for g in grids]
+        half = np.exp(np.maximum((fitness - fitness.max()) * step / 2, -700.0))
+        law = half * _convolve(half * law, kernels[step])
+        return law / law.sum()
+
+    return march(mass, times, dt, strang)
