@@ -192,7 +192,10 @@ def train(
 
 
 def pack(tensors: list[Tensor]) -> NDArray[np.float32]:
-    """Join W₁, b₁, W₂, b₂, W₃, b₃ (or anything of these shapes) to a vector of 4610: the rows of [W₁|b₁], …"""
+    """Join W₁, b₁, W₂, b₂, W₃, b₃ (or anything of these shapes) to one vector of 4610.
+
+    It holds the rows of [W₁|b₁], then of [W₂|b₂], then of [W₃|b₃].
+    """
     pairs = zip(tensors[::2], tensors[1::2], strict=True)
     return np.concatenate([torch.column_stack([W, b]).detach().numpy().ravel() for W, b in pairs])
 
