@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numba
 import numpy as np
@@ -42,7 +42,8 @@ F = TypeVar("F", bound=Callable)
 
 def compiled(function: F) -> F:
     """Compile for threads, without fastmath: no rounding may depend on what the compiler inlines."""
-    return numba.njit(nogil=True, cache=True, error_model="numpy")(function)
+    njit: Any = numba.njit(nogil=True, cache=True, error_model="numpy")
+    return njit(function)
 
 
 @dataclass(frozen=True)
@@ -170,10 +171,9 @@ def training(
         returns, streams = np.zeros((n, n_steps), np.int64), rng.spawn(n)
 
         def train_one(i: int) -> int:
-            rows = [array[i] for array in arrays]
-            return _generation(
-                *rows, hyper.lr[i], hyper.decay[i], hyper.batch[i], n_steps, *constants, streams[i], returns[i]
-            )
+            own = (hyper.lr[i], hyper.decay[i], hyper.batch[i], n_steps, *constants, streams[i], returns[i])
+            arguments: tuple[Any, ...] = (*(array[i] for array in arrays), *own)
+            return _generation(*arguments)
 
         longest_first = np.argsort(-hyper.batch, kind="stable")
         count = np.zeros(n, np.int64)
