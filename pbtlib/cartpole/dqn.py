@@ -6,7 +6,8 @@ The algorithm of Section 5.2 and Appendix D of the paper, in its letters: (37)-(
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import gymnasium as gym
 import numpy as np
@@ -14,9 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pbtlib.cartpole.setting import LAYERS, Hyperparameters, Setting, exploration
+from pbtlib.cartpole.population import Population, Trace
+from pbtlib.cartpole.setting import LAYERS, Hyperparameters, Setting, decode, exploration
 
-__all__ = ["Agent", "Replay", "new_agent", "pack", "q_network", "td_loss", "train", "unpack"]
+__all__ = ["Agent", "Replay", "new_agent", "pack", "q_network", "td_loss", "train", "training", "unpack"]
 
 
 @dataclass
@@ -93,7 +95,7 @@ class Agent:
     target: nn.Sequential
     adam: torch.optim.Adam
     replay: Replay
-    clock: int = field(default=0)
+    clock: int = 0
 
 
 def new_agent(theta: NDArray[np.float32], setting: Setting = Setting()) -> Agent:  # noqa: B008 (frozen)
@@ -191,7 +193,7 @@ def train(
     return returns
 
 
-def pack(tensors: list[Tensor]) -> NDArray[np.float32]:
+def pack(tensors: Sequence[Tensor]) -> NDArray[np.float32]:
     """Join W₁, b₁, W₂, b₂, W₃, b₃ (or anything of these shapes) to one vector of 4610.
 
     It holds the rows of [W₁|b₁], then of [W₂|b₂], then of [W₃|b₃].
@@ -208,3 +210,74 @@ def unpack(theta: NDArray[np.float32]) -> list[Tensor]:
         tensors += [rows[:, :inputs].clone(), rows[:, inputs].clone()]
         start += outputs * (inputs + 1)
     return tensors
+
+
+# ---------------------------------------------------------------------------------------------- a few such agents
+
+
+def training(
+    n_steps: int, setting: Setting | None = None
+) -> Callable[[Population, np.random.Generator], tuple[Population, Trace]]:
+    """Build the fast operator that trains every agent of a small population with the code above, one after another.
+
+    It takes and returns what `pbtlib.cartpole.population.training` does, so that the same loop, selection, copy and
+    mutation serve torch agents and compiled ones.
+
+    Parameters
+    ----------
+    n_steps : int
+        Environment steps of a generation.
+    setting : Setting, optional
+
+    Returns
+    -------
+    callable
+        ``train(state, rng) -> (state, trace)``; agent i draws from the i-th child of the fresh stream ``rng``.
+    """
+    common = setting or Setting()
+
+    def train_all(state: Population, rng: np.random.Generator) -> tuple[Population, Trace]:
+        hyper, n = decode(state.h), len(state.h)
+        agents = [_revive(state, i) for i in range(n)]
+        streams = rng.spawn(n)
+        ended = [train(agents[i], hyper.agent(i), n_steps, streams[i], common) for i in range(n)]
+        count = np.array([len(returns) for returns in ended])
+        padded = [returns + [0.0] * (max(1, *count) - len(returns)) for returns in ended]
+        rows = [_record(agent) for agent in agents]
+        new = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+        return replace(state, **new), Trace(np.array(padded, np.int64), count)
+
+    return train_all
+
+
+def _revive(state: Population, i: int) -> Agent:
+    """Return agent i of a population in torch."""
+    network, target = q_network(state.theta[i]), q_network(state.target[i]).requires_grad_(False)
+    adam = torch.optim.Adam(network.parameters())
+    for parameter, m, v in zip(network.parameters(), unpack(state.m[i]), unpack(state.v[i]), strict=True):
+        step = torch.tensor(float(state.updates[i, 0]))
+        adam.state[parameter] = {"step": step, "exp_avg": m, "exp_avg_sq": v}
+    observation, action = state.observation[i].copy(), state.action[i].copy()
+    following, terminal = state.following[i].copy(), state.terminal[i].copy()
+    reward = np.ones(len(action), np.float32)
+    replay = Replay(observation, action, reward, following, terminal, int(state.stored[i, 0]))
+    return Agent(network, target, adam, replay, int(state.clock[i, 0]))
+
+
+def _record(agent: Agent) -> dict[str, NDArray]:
+    """Return the rows of a population that hold this agent."""
+    parameters, replay = list(agent.network.parameters()), agent.replay
+    memory = [agent.adam.state[parameter] for parameter in parameters]
+    return {
+        "theta": pack(parameters),
+        "target": pack([*agent.target.parameters()]),
+        "m": pack([entry["exp_avg"] for entry in memory]),
+        "v": pack([entry["exp_avg_sq"] for entry in memory]),
+        "updates": np.array([int(memory[0]["step"])]),
+        "clock": np.array([agent.clock]),
+        "stored": np.array([replay.stored]),
+        "observation": replay.observation,
+        "following": replay.following,
+        "action": replay.action,
+        "terminal": replay.terminal,
+    }
