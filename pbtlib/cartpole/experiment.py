@@ -219,10 +219,12 @@ def run(
     total = experiment.n_agents * experiment.n_steps * experiment.generations
     with tqdm(total=total, unit=" agent-steps", unit_scale=True, disable=not progress) as bar:
 
-        def observe_progress(k: int, *_: object) -> None:
-            done = (k + 1) * experiment.n_agents * experiment.n_steps
-            bar.initial += max(0, done - bar.n)  # generations that a checkpoint had made
-            bar.update(max(0, done - bar.n))
+        def catch_up(k: int, *_: object) -> None:
+            """Show the generations that a checkpoint had made, without counting them into the speed."""
+            made_before = (k + 1) * experiment.n_agents * experiment.n_steps - bar.n
+            if progress and made_before > 0:
+                bar.initial += made_before
+                bar.update(made_before)
 
         state = evolve(
             state,
@@ -230,7 +232,7 @@ def run(
             **operators(experiment),
             n_updates=experiment.generations,
             seed=seed,
-            observe=(record, observe_progress),
+            observe=(record, catch_up),
             checkpoint=checkpoint,
         )
     return state, record.dataset()
