@@ -1,0 +1,283 @@
+r"""One DQN agent on CartPole in torch and Gymnasium, written to be read.
+
+The algorithm of Section 5.2 and Appendix D of the paper, in its letters: (37)-(41). The compiled population of
+`pbtlib.cartpole.population` does the same arithmetic for many agents; this file is what it is tested against.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pbtlib.cartpole.population import Population, Trace
+from pbtlib.cartpole.setting import LAYERS, Hyperparameters, Setting, decode, exploration
+
+__all__ = ["Agent", "Replay", "new_agent", "pack", "q_network", "td_loss", "train", "training", "unpack"]
+
+
+@dataclass
+class Replay:
+    """The last transitions (s, a, r, s', terminal) an agent saw; transition number n sits in slot n mod capacity.
+
+    Attributes
+    ----------
+    observation, following : ndarray of float32, shape (capacity, 4)
+        s and s'.
+    action : ndarray of uint8, shape (capacity,)
+    reward : ndarray of float32, shape (capacity,)
+    terminal : ndarray of bool, shape (capacity,)
+    stored : int
+        Transitions stored since the replay was empty.
+    """
+
+    observation: NDArray[np.float32]
+    action: NDArray[np.uint8]
+    reward: NDArray[np.float32]
+    following: NDArray[np.float32]
+    terminal: NDArray[np.bool_]
+    stored: int = 0
+
+    @classmethod
+    def empty(cls, capacity: int) -> Replay:
+        """Return a replay that holds nothing."""
+        return cls(
+            np.zeros((capacity, 4), np.float32),
+            np.zeros(capacity, np.uint8),
+            np.zeros(capacity, np.float32),
+            np.zeros((capacity, 4), np.float32),
+            np.zeros(capacity, np.bool_),
+        )
+
+    def __len__(self) -> int:
+        return min(self.stored, len(self.action))
+
+    def store(self, observation: NDArray, action: int, reward: float, following: NDArray, terminal: bool) -> None:
+        """Store one transition, over the oldest if the replay is full."""
+        slot = self.stored % len(self.action)
+        self.observation[slot], self.action[slot], self.reward[slot] = observation, action, reward
+        self.following[slot], self.terminal[slot] = following, terminal
+        self.stored += 1
+
+    def sample(self, size: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Draw that many different transitions, every subset equally likely: tensors s, a, r, s', terminal."""
+        slots = rng.choice(len(self), size, replace=False)
+        return (
+            torch.as_tensor(self.observation[slots]),
+            torch.as_tensor(self.action[slots], dtype=torch.int64),
+            torch.as_tensor(self.reward[slots]),
+            torch.as_tensor(self.following[slots]),
+            torch.as_tensor(self.terminal[slots], dtype=torch.float32),
+        )
+
+
+@dataclass
+class Agent:
+    """A Q-network that learns, and what it needs for that.
+
+    Attributes
+    ----------
+    network, target : torch.nn.Sequential
+        Q(·,·;θ) and Q(·,·;θ⁻).
+    adam : torch.optim.Adam
+        The optimiser of θ.
+    replay : Replay
+    clock : int
+        Environment steps so far: the time of the exploration schedule (39) and of the target's updates.
+    """
+
+    network: nn.Sequential
+    target: nn.Sequential
+    adam: torch.optim.Adam
+    replay: Replay
+    clock: int = 0
+
+
+def new_agent(theta: NDArray[np.float32], setting: Setting = Setting()) -> Agent:  # noqa: B008 (frozen)
+    """Return an agent that starts from these weights: θ⁻ = θ, Adam at rest, nothing in the replay, clock at 0.
+
+    Parameters
+    ----------
+    theta : ndarray of float32, shape (4610,)
+        The weights in the order of `pack`, such as `pbtlib.cartpole.setting.initial_weights` draws.
+    setting : Setting
+    """
+    network, target = q_network(theta), q_network(theta).requires_grad_(False)
+    return Agent(network, target, torch.optim.Adam(network.parameters()), Replay.empty(setting.capacity))
+
+
+def q_network(theta: NDArray[np.float32]) -> nn.Sequential:
+    """Return the network 4-64-64-2 with ReLU: observation in, the values Q(s,·) of both actions out."""
+    network = nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 2))
+    with torch.no_grad():
+        for parameter, value in zip(network.parameters(), unpack(theta), strict=True):
+            parameter.copy_(value)
+    return network
+
+
+def act(network: nn.Sequential, observation: NDArray[np.float32], epsilon: float, rng: np.random.Generator) -> int:
+    """Choose an action ε-greedily: random with probability ε, else (38), argmax_a Q(s,a)."""
+    if rng.random() < epsilon:
+        return int(rng.random() < 0.5)
+    with torch.no_grad():
+        return int(network(torch.as_tensor(observation)).argmax())
+
+
+def td_loss(network: nn.Sequential, target: nn.Sequential, batch: tuple[Tensor, ...], gamma: float) -> Tensor:
+    """Return the mean squared temporal-difference error (41) of a batch."""
+    s, a, r, s_next, terminal = batch
+    q = network(s).gather(1, a[:, None]).squeeze(1)
+    with torch.no_grad():
+        y = r + gamma * (1 - terminal) * target(s_next).max(dim=1).values
+    return nn.functional.mse_loss(q, y)
+
+
+def learn(agent: Agent, size: int, gamma: float, rng: np.random.Generator) -> None:
+    """Take one step of Adam on a batch of this size from the replay."""
+    loss = td_loss(agent.network, agent.target, agent.replay.sample(size, rng), gamma)
+    agent.adam.zero_grad()
+    loss.backward()
+    agent.adam.step()
+
+
+def train(
+    agent: Agent,
+    h: Hyperparameters,
+    n_steps: int,
+    rng: np.random.Generator,
+    setting: Setting = Setting(),  # noqa: B008 (frozen)
+) -> list[float]:
+    """Let an agent act and learn for some environment steps, starting with a new episode. The agent is changed.
+
+    Parameters
+    ----------
+    agent : Agent
+    h : Hyperparameters
+        The agent's own learning rate, exploration decay and batch size.
+    n_steps : int
+        Environment steps; each is followed by one gradient step as soon as the replay holds a batch.
+    rng : numpy.random.Generator
+        The only source of randomness, of the environment too.
+    setting : Setting
+
+    Returns
+    -------
+    list of float
+        Returns (summed rewards) of the episodes that ended, in their order. The last, unfinished episode has none.
+    """
+    env = gym.make("CartPole-v1", max_episode_steps=setting.episode_cap)
+    env.unwrapped.np_random = rng
+    agent.adam.param_groups[0]["lr"] = float(h.lr)
+    returns, total = [], 0.0
+    observation, _ = env.reset()
+    for _ in range(n_steps):
+        action = act(agent.network, observation, float(exploration(agent.clock, h.decay)), rng)
+        following, reward, terminated, truncated, _ = env.step(action)
+        terminal = terminated or (truncated and not setting.bootstrap)
+        agent.replay.store(observation, action, float(reward), following, terminal)
+        if len(agent.replay) >= h.batch:
+            learn(agent, int(h.batch), setting.gamma, rng)
+        agent.clock += 1
+        if agent.clock % setting.target_period == 0:
+            agent.target.load_state_dict(agent.network.state_dict())
+        observation, total = following, total + float(reward)
+        if terminated or truncated:
+            returns.append(total)
+            observation, total = env.reset()[0], 0.0
+    env.close()
+    return returns
+
+
+def pack(tensors: Sequence[Tensor]) -> NDArray[np.float32]:
+    """Join W₁, b₁, W₂, b₂, W₃, b₃ (or anything of these shapes) to one vector of 4610.
+
+    It holds the rows of [W₁|b₁], then of [W₂|b₂], then of [W₃|b₃].
+    """
+    pairs = zip(tensors[::2], tensors[1::2], strict=True)
+    return np.concatenate([torch.column_stack([W, b]).detach().numpy().ravel() for W, b in pairs])
+
+
+def unpack(theta: NDArray[np.float32]) -> list[Tensor]:
+    """Cut a vector of 4610 into W₁, b₁, W₂, b₂, W₃, b₃: the inverse of `pack`."""
+    tensors, start = [], 0
+    for outputs, inputs in LAYERS:
+        rows = torch.tensor(theta[start : start + outputs * (inputs + 1)]).reshape(outputs, inputs + 1)
+        tensors += [rows[:, :inputs].clone(), rows[:, inputs].clone()]
+        start += outputs * (inputs + 1)
+    return tensors
+
+
+# ---------------------------------------------------------------------------------------------- a few such agents
+
+
+def training(
+    n_steps: int, setting: Setting | None = None
+) -> Callable[[Population, np.random.Generator], tuple[Population, Trace]]:
+    """Build the fast operator that trains every agent of a small population with the code above, one after another.
+
+    It takes and returns what `pbtlib.cartpole.population.training` does, so that the same loop, selection, copy and
+    mutation serve torch agents and compiled ones.
+
+    Parameters
+    ----------
+    n_steps : int
+        Environment steps of a generation.
+    setting : Setting, optional
+
+    Returns
+    -------
+    callable
+        ``train(state, rng) -> (state, trace)``; agent i draws from the i-th child of the fresh stream ``rng``.
+    """
+    common = setting or Setting()
+
+    def train_all(state: Population, rng: np.random.Generator) -> tuple[Population, Trace]:
+        hyper, n = decode(state.h), len(state.h)
+        agents = [_revive(state, i) for i in range(n)]
+        streams = rng.spawn(n)
+        ended = [train(agents[i], hyper.agent(i), n_steps, streams[i], common) for i in range(n)]
+        count = np.array([len(returns) for returns in ended])
+        padded = [returns + [0.0] * (max(1, *count) - len(returns)) for returns in ended]
+        rows = [_record(agent) for agent in agents]
+        new = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+        return replace(state, **new), Trace(np.array(padded, np.int64), count)
+
+    return train_all
+
+
+def _revive(state: Population, i: int) -> Agent:
+    """Return agent i of a population in torch."""
+    network, target = q_network(state.theta[i]), q_network(state.target[i]).requires_grad_(False)
+    adam = torch.optim.Adam(network.parameters())
+    for parameter, m, v in zip(network.parameters(), unpack(state.m[i]), unpack(state.v[i]), strict=True):
+        step = torch.tensor(float(state.updates[i, 0]))
+        adam.state[parameter] = {"step": step, "exp_avg": m, "exp_avg_sq": v}
+    observation, action = state.observation[i].copy(), state.action[i].copy()
+    following, terminal = state.following[i].copy(), state.terminal[i].copy()
+    reward = np.ones(len(action), np.float32)
+    replay = Replay(observation, action, reward, following, terminal, int(state.stored[i, 0]))
+    return Agent(network, target, adam, replay, int(state.clock[i, 0]))
+
+
+def _record(agent: Agent) -> dict[str, NDArray]:
+    """Return the rows of a population that hold this agent."""
+    parameters, replay = list(agent.network.parameters()), agent.replay
+    memory = [agent.adam.state[parameter] for parameter in parameters]
+    return {
+        "theta": pack(parameters),
+        "target": pack([*agent.target.parameters()]),
+        "m": pack([entry["exp_avg"] for entry in memory]),
+        "v": pack([entry["exp_avg_sq"] for entry in memory]),
+        "updates": np.array([int(memory[0]["step"])]),
+        "clock": np.array([agent.clock]),
+        "stored": np.array([replay.stored]),
+        "observation": replay.observation,
+        "following": replay.following,
+        "action": replay.action,
+        "terminal": replay.terminal,
+    }

@@ -1,0 +1,400 @@
+r"""The CartPole experiment of Section 5.2 as an instance of the one loop.
+
+``python -m pbtlib.cartpole.experiment PATH`` makes the data that compare the compiled population with the torch agent.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from scipy import stats
+from tqdm import tqdm
+
+from pbtlib import evolution, results
+from pbtlib.cartpole import population
+from pbtlib.cartpole.population import Population, Trace
+from pbtlib.cartpole.setting import Setting
+from pbtlib.checks import check_number
+from pbtlib.evolution import Jump, stream
+from pbtlib.loop import evolve
+
+__all__ = [
+    "FAULTS", "MARGINS", "Experiment", "Record", "compare", "equivalence_study", "initial_population",
+    "learning_curves", "operators", "prepare", "run",
+]  # fmt: skip
+
+Array = NDArray[np.float64]
+Train = Callable[[Population, np.random.Generator], tuple[Population, Trace]]
+
+MODES = ("pbt", "no evolution", "weights only", "random")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Parameters of a run of population-based training on CartPole.
+
+    Attributes
+    ----------
+    n_agents : int
+        N, at least 1/q unless there is no evolution.
+    n_steps : int
+        Environment steps of a generation. The paper has 200 [C], 500 [code], 1000 [code].
+    generations : int
+        Number of slow updates.
+    m : int
+        Episodes in the fitness window (23); m·episode_cap ≤ n_steps, so that the window always fills.
+    q : float
+        Share of truncation selection. [code]
+    sigma : float
+        Mutation strength in scaled coordinates. [code]
+    mode : {"pbt", "no evolution", "weights only", "random"}
+        The experiment, or one of its controls: nobody is replaced; a replaced agent takes weights but keeps its own
+        hyperparameters; a replaced agent takes weights and draws its hyperparameters anew, uniformly in the box.
+    carry_adam, carry_replay, keep_clock : bool
+        What else a copy has: see `pbtlib.cartpole.population.copying`.
+    setting : Setting
+    """
+
+    n_agents: int = 500
+    n_steps: int = 500
+    generations: int = 10
+    m: int = 5
+    q: float = 0.2
+    sigma: float = 0.1
+    mode: str = "pbt"
+    carry_adam: bool = False
+    carry_replay: bool = False
+    keep_clock: bool = True
+    setting: Setting = field(default_factory=Setting)
+
+    def __post_init__(self) -> None:
+        for name in ("n_agents", "n_steps", "generations"):
+            check_number(name, getattr(self, name), integer=True, minimum=1)
+        check_number("m", self.m, integer=True, minimum=1, maximum=self.n_steps // self.setting.episode_cap)
+        check_number("sigma", self.sigma, minimum=0)
+        if self.mode not in MODES:
+            raise ValueError(f"mode is {self.mode!r}; allowed are {', '.join(map(repr, MODES))}")
+
+
+def initial_population(n_agents: int, seed: int, setting: Setting | None = None) -> Population:
+    """Draw a population: hyperparameters uniform in scaled coordinates, so the learning rate uniform in its logarithm.
+
+    [C] for the batch size, which the authors' code draws from 32, 64, 128 at the start.
+    """
+    h = np.array([child.uniform(-1.0, 1.0, 3) for child in stream(seed, 0, "hyperparameters").spawn(n_agents)])
+    return population.new_population(h, stream(seed, 0, "weights"), setting)
+
+
+def operators(experiment: Experiment) -> dict[str, Any]:
+    """Return ``evaluate``, ``select``, ``copy`` and ``mutate`` of an experiment, as `pbtlib.loop.evolve` takes them."""
+    e = experiment
+    take = population.copying(adam=e.carry_adam, replay=e.carry_replay, clock=e.keep_clock)
+
+    def nobody(fitness: Array, rng: np.random.Generator) -> Jump:
+        return Jump(np.zeros(len(fitness), np.bool_), np.arange(len(fitness)))
+
+    def take_weights(state: Population, jump: Jump) -> Population:
+        return replace(take(state, jump), h=state.h)
+
+    def stay(state: Population, jump: Jump, rng: np.random.Generator) -> Population:
+        return state
+
+    def redraw(state: Population, jump: Jump, rng: np.random.Generator) -> Population:
+        return replace(state, h=np.where(jump.who[:, None], rng.uniform(-1.0, 1.0, state.h.shape), state.h))
+
+    mutations = {
+        "pbt": evolution.gaussian_mutation(e.sigma, evolution.project_box(-1.0, 1.0)),
+        "random": redraw,
+    }
+    return {
+        "evaluate": population.window_mean(e.m),
+        "select": nobody if e.mode == "no evolution" else partial(evolution.select, rule=evolution.truncation(e.q)),
+        "copy": take_weights if e.mode == "weights only" else take,
+        "mutate": mutations.get(e.mode, stay),
+    }
+
+
+class Record:
+    """Everything Figures 6 and 7 need, as an observer: fitness, parents and hyperparameters of all agents.
+
+    Parameters
+    ----------
+    h : ndarray, shape (N, 3)
+        Scaled hyperparameters at the start.
+    """
+
+    def __init__(self, h: Array) -> None:
+        self._rows: dict[str, list[NDArray[Any]]] = {"fitness": [], "parent": [], "h": [h]}
+
+    def __call__(self, k: int, state: Population, fitness: Array, jump: Jump) -> None:
+        """Record update k."""
+        for name, value in (("fitness", fitness), ("parent", jump.parent), ("h", state.h)):
+            self._rows[name].append(value)
+
+    def save(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays a checkpoint needs."""
+        return {name: np.stack(rows) for name, rows in self._rows.items()}
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from what `save` returned."""
+        self._rows = {name: list(rows) for name, rows in arrays.items()}
+
+    def dataset(self) -> xr.Dataset:
+        """Return labelled arrays; entry k of ``h`` is what generation k trained with, the last what comes out.
+
+        Dimensions: ``update`` (of ``fitness`` and ``parent``), ``generation`` (one more), ``agent``, ``coordinate``.
+        """
+        arrays = self.save()
+        return xr.Dataset(
+            {
+                "fitness": (("update", "agent"), arrays["fitness"]),
+                "parent": (("update", "agent"), arrays["parent"]),
+                "h": (("generation", "agent", "coordinate"), arrays["h"]),
+            },
+            coords={"coordinate": ["log10 learning rate", "exploration decay", "batch size"]},
+        )
+
+
+def prepare(*, announce: bool = False) -> float:
+    """Compile the population's code, or load it from the cache, and return the seconds that took.
+
+    Parameters
+    ----------
+    announce : bool
+        Whether to say so first, on the error stream.
+    """
+    if announce:
+        print(
+            "CartPole population: compiling (10 to 40 s the first time, then about 1 s) ...",
+            file=sys.stderr,
+            flush=True,
+        )
+    start = time.perf_counter()
+    tiny = population.new_population(np.full((1, 3), -1.0), np.random.default_rng(0))
+    population.training(40, threads=1)(tiny, np.random.default_rng(0))
+    return time.perf_counter() - start
+
+
+def run(
+    experiment: Experiment,
+    seed: int,
+    *,
+    threads: int | None = None,
+    checkpoint: str | Path | None = None,
+    progress: bool = False,
+) -> tuple[Population, xr.Dataset]:
+    """Run an experiment, or go on with it from its checkpoint; the bits are the same.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    seed : int
+        Seed of all streams of the run.
+    threads : int, optional
+        Agents trained at a time; all processors by default. It changes no bit of the result.
+    checkpoint : path-like, optional
+        File to write after every generation, and to resume from if it exists.
+    progress : bool
+        Whether to announce compilation and show agent-steps per second and the time left.
+
+    Returns
+    -------
+    state : Population
+        The population after the last update.
+    record : xarray.Dataset
+        As `Record.dataset` describes.
+    """
+    state = initial_population(experiment.n_agents, seed, experiment.setting)
+    record = Record(state.h)
+    prepare(announce=progress)
+    total = experiment.n_agents * experiment.n_steps * experiment.generations
+    with tqdm(total=total, unit=" agent-steps", unit_scale=True, disable=not progress) as bar:
+
+        def catch_up(k: int, *_: object) -> None:
+            """Show the generations that a checkpoint had made, without counting them into the speed."""
+            made_before = (k + 1) * experiment.n_agents * experiment.n_steps - bar.n
+            if progress and made_before > 0:
+                bar.initial += made_before
+                bar.update(made_before)
+
+        state = evolve(
+            state,
+            train=population.training(experiment.n_steps, experiment.setting, threads=threads, advance=bar.update),
+            **operators(experiment),
+            n_updates=experiment.generations,
+            seed=seed,
+            observe=(record, catch_up),
+            checkpoint=checkpoint,
+        )
+    return state, record.dataset()
+
+
+# ---------------------------------------------------------------------------------------------- equivalence
+
+FAULTS = ("learning rate times 1.3", "target never synchronised", "batch size ignored", "exploration clock restarts")
+"""Planted faults of the compiled population that the comparison has to notice."""
+
+MARGINS = {"return": 10.0, "distance": 0.03, "value": 0.03}
+"""Largest difference that counts as equal: a tenth of the longest episode, 7 per cent of the way of θ and of Q."""
+
+
+def learning_curves(train: Train, state: Population, generations: int, seed: int, role: str, fault: str = "") -> Array:
+    """Train without evolution and measure every agent after each generation.
+
+    Parameters
+    ----------
+    train : callable
+        Fast operator of the torch agents or of the compiled population.
+    state : Population
+    generations : int
+    seed : int
+    role : str
+        Name of the streams: other names, independent noise.
+    fault : str
+        The fault that sets the exploration clock back before every generation is planted here.
+
+    Returns
+    -------
+    ndarray, shape (3, N, generations)
+        The mean return of a generation's episodes, log10 ‖θ − θ_0‖, and log10 of max_a Q at the upright state at rest
+        (at least 0.1).
+    """
+    theta, curves = state.theta, []
+    upright = np.ones((5, 1), np.float32) * np.array([[0], [0], [0], [0], [1]], np.float32)
+    for k in range(generations):
+        if fault == FAULTS[3]:
+            state = replace(state, clock=np.zeros_like(state.clock))
+        state, trace = train(state, stream(seed, k, role))
+        value = np.array([population.forward(row, upright)[2].max() for row in state.theta])
+        distance = np.linalg.norm(state.theta.astype(float) - theta, axis=1)
+        curves.append([trace.returns.sum(1) / trace.count, np.log10(distance), np.log10(np.maximum(value, 0.1))])
+    return np.moveaxis(np.array(curves), 0, -1)
+
+
+def equivalence_study(
+    seeds: int = 12, n_agents: int = 80, n_steps: int = 250, generations: int = 6, *, progress: bool = False
+) -> xr.Dataset:
+    """Learning curves of torch agents, of the compiled population, and of the population with each planted fault.
+
+    For every seed all start from the same weights and hyperparameters, agent by agent; all later noise is independent.
+
+    Parameters
+    ----------
+    seeds : int
+        Number of independent populations.
+    n_agents, n_steps, generations : int
+        Agents of each, environment steps of a generation, generations (without evolution).
+    progress : bool
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    xarray.Dataset
+        ``return``, ``distance``, ``value`` as in `learning_curves`, with dimensions ``side`` (``torch``,
+        ``compiled``, ``compiled again``, then the faults), ``seed``, ``agent``, ``generation``, and ``h``, the
+        scaled hyperparameters.
+    """
+    from pbtlib.cartpole import dqn  # torch is needed here only
+
+    sides = ("torch", "compiled", "compiled again", *FAULTS)
+    curves, drawn = [], []
+    for seed in tqdm(range(seeds), desc="seeds", disable=not progress):
+        start = initial_population(n_agents, seed)
+        start = replace(start, h=0.9 * start.h)  # leaves room for a learning rate 1.3 times as large
+        drawn.append(start.h)
+        of_this_seed = []
+        for side in sides:
+            h, setting = start.h.copy(), Setting(target_period=10**9 if side == FAULTS[1] else 100)
+            if side == FAULTS[0]:
+                h[:, 0] += np.log10(1.3) / 1.5
+            if side == FAULTS[2]:
+                h[:, 2] = 0.0
+            train = dqn.training(n_steps) if side == "torch" else population.training(n_steps, setting)
+            of_this_seed.append(learning_curves(train, replace(start, h=h), generations, seed, side, side))
+        curves.append(of_this_seed)
+    dims = ("side", "seed", "agent", "generation")
+    by_quantity = np.moveaxis(np.array(curves), 2, 0).swapaxes(1, 2)
+    data: dict[str, Any] = {name: (dims, values) for name, values in zip(MARGINS, by_quantity, strict=True)}
+    data["h"] = (("seed", "agent", "coordinate"), np.array(drawn))
+    steps = n_steps * np.arange(1, generations + 1)
+    return xr.Dataset(data, coords={"side": list(sides), "steps": ("generation", steps)})
+
+
+def compare(study: xr.Dataset, side: str, reference: str = "torch", level: float = 1e-2) -> xr.Dataset:
+    """Test whether two sides of a study are equivalent: all differences certainly within the margins.
+
+    Agents of both sides are paired by seed and index. Compared are, for every quantity and generation, the mean over
+    all agents and the trends with the three hyperparameters (the mean of the difference times the coordinate, in
+    standard deviations): a fault may leave the mean alone and yet change what a hyperparameter does. Two one-sided t
+    tests each, at ``level`` divided by their number, so that two sides of which some difference exceeds its margin are
+    called equivalent with probability at most ``level``.
+
+    Parameters
+    ----------
+    study : xarray.Dataset
+        As `equivalence_study` returns.
+    side, reference : str
+        Names of the sides.
+    level : float
+        Level of the whole test, in (0, 1).
+
+    Returns
+    -------
+    xarray.Dataset
+        With dimensions ``quantity``, ``contrast`` and ``generation``: ``difference`` and ``half_width``, of its
+        simultaneous confidence interval. ``margin`` of each quantity. Without dimensions: ``equivalent`` (all
+        intervals lie within the margins), ``different`` (some interval excludes zero), ``power``, a lower bound of
+        the probability that two sides without any difference, with the noise of these, are called equivalent.
+    """
+    check_number("level", level, minimum=0, maximum=1, open_minimum=True, open_maximum=True)
+    both = study[list(MARGINS)].to_array("quantity")
+    margin = xr.DataArray(list(MARGINS.values()), dims="quantity", coords={"quantity": list(MARGINS)})
+    h = study["h"] - study["h"].mean(("seed", "agent"))
+    trends = (h / h.std(("seed", "agent"))).rename(coordinate="contrast")
+    weight = xr.concat([xr.ones_like(trends.isel(contrast=[0])), trends], "contrast")
+    d = (both.sel(side=side, drop=True) - both.sel(side=reference, drop=True)) * weight
+    n, tests = d.sizes["seed"] * d.sizes["agent"], d.sizes["quantity"] * d.sizes["contrast"] * d.sizes["generation"]
+    law = stats.t(n - 1)
+    difference, error = d.mean(("seed", "agent")), d.std(("seed", "agent"), ddof=1) / np.sqrt(n)
+    half_width = law.isf(level / tests / 2) * error
+    room = (margin - half_width) / error
+    return xr.Dataset(
+        {
+            "difference": difference,
+            "half_width": half_width,
+            "margin": margin,
+            "equivalent": (abs(difference) + half_width < margin).all(),
+            "different": (abs(difference) > half_width).any(),
+            "power": max(0.0, 1 - float(np.sum(2 * law.sf(room.to_numpy())))),
+        },
+        coords={"contrast": ["mean", "learning rate", "exploration decay", "batch size"]},
+    )
+
+
+def main(path: str) -> None:
+    """Make the data of the comparison and store them with their provenance."""
+    parameters = {"seeds": 12, "n_agents": 80, "n_steps": 250, "generations": 6}
+    start = time.perf_counter()
+    prepare(announce=True)
+    study = equivalence_study(**parameters, progress=True)
+    meta = results.provenance(
+        parameters,
+        seed=0,
+        wall_seconds=time.perf_counter() - start,
+        planned=parameters["seeds"],
+        made=parameters["seeds"],
+    )
+    results.save(path, study, meta)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,511 @@
+r"""A population of DQN agents on CartPole: the arithmetic of `pbtlib.cartpole.dqn`, compiled.
+
+Between two evolutions the agents know nothing of each other, and the whole of one agent fits in a processor's cache.
+So one compiled call trains one agent for a whole generation, and a pool of threads maps agents to cores. Every agent
+has its own learning rate, exploration decay and batch size, and pays for its own batch only.
+
+The network is Q = W₃·[A₂; 1], A₂ = max(W₂·[A₁; 1], 0), A₁ = max(W₁·[X; 1], 0), where a column is one transition, a
+row of ones carries the biases, and each product is one call of BLAS. Numbers of the network are float32 as in torch,
+those of the physics float64 as in Gymnasium.
+
+max_a Q(s',a;θ⁻) of a stored transition changes only when the target network does: it is computed when the transition
+is first drawn after a target update, then remembered.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numba
+import numpy as np
+import scipy.linalg.cython_blas
+from numpy.typing import ArrayLike, NDArray
+
+from pbtlib.cartpole.setting import WEIGHTS, Setting, decode, initial_weights
+from pbtlib.checks import check_array, check_number
+from pbtlib.evolution import Jump
+
+__all__ = ["Population", "Trace", "copying", "new_population", "physics", "training", "window_mean"]
+
+f32 = np.float32
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+F = TypeVar("F", bound=Callable)
+
+
+def compiled(function: F) -> F:
+    """Compile for threads, without fastmath: no rounding may depend on what the compiler inlines."""
+    njit: Any = numba.njit(nogil=True, cache=True, error_model="numpy")
+    return njit(function)
+
+
+@dataclass(frozen=True)
+class Population:
+    """N agents: a row of every array belongs to one agent.
+
+    Attributes
+    ----------
+    h : ndarray of float64, shape (N, 3)
+        Hyperparameters in scaled coordinates, [−1, 1]³; `pbtlib.cartpole.setting.decode` gives their values.
+    theta, target : ndarray of float32, shape (N, 4610)
+        Weights θ and those of the target network θ⁻: the rows of [W₁|b₁], [W₂|b₂], [W₃|b₃].
+    m, v : ndarray of float32, shape (N, 4610)
+        Adam's running means of the gradient and its square.
+    updates : ndarray of int64, shape (N, 1)
+        Gradient steps since Adam was at rest.
+    clock : ndarray of int64, shape (N, 1)
+        Environment steps: the time of the exploration schedule (39) and of the target's updates.
+    stored : ndarray of int64, shape (N, 1)
+        Transitions stored since the replay was empty; number n sits in slot n mod capacity.
+    observation, following : ndarray of float32, shape (N, capacity, 4)
+        s and s' of the replay. Every reward is 1 in CartPole and is not stored.
+    action : ndarray of uint8, shape (N, capacity)
+    terminal : ndarray of bool, shape (N, capacity)
+    """
+
+    h: NDArray[np.float64]
+    theta: NDArray[np.float32]
+    target: NDArray[np.float32]
+    m: NDArray[np.float32]
+    v: NDArray[np.float32]
+    updates: NDArray[np.int64]
+    clock: NDArray[np.int64]
+    stored: NDArray[np.int64]
+    observation: NDArray[np.float32]
+    following: NDArray[np.float32]
+    action: NDArray[np.uint8]
+    terminal: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Returns of the episodes that ended during one generation, in their order.
+
+    Attributes
+    ----------
+    returns : ndarray of int64, shape (N, most)
+        Agent i's returns are ``returns[i, :count[i]]``; zeros follow. A return is also the episode's length.
+    count : ndarray of int64, shape (N,)
+        Episodes that ended.
+    """
+
+    returns: NDArray[np.int64]
+    count: NDArray[np.int64]
+
+
+def new_population(h: ArrayLike, rng: np.random.Generator, setting: Setting | None = None) -> Population:
+    """Return agents with these hyperparameters: weights drawn, Adam at rest, replay empty, clock at 0.
+
+    Parameters
+    ----------
+    h : array_like, shape (N, 3)
+        Scaled hyperparameters in [−1, 1].
+    rng : numpy.random.Generator
+        A fresh stream; agent i draws its weights (`initial_weights`) from the stream's i-th child.
+    setting : Setting, optional
+    """
+    scaled = check_array("h", h, min_ndim=2, shape=(None, 3))
+    decode(scaled)
+    n, capacity = len(scaled), (setting or Setting()).capacity
+    theta = np.array([initial_weights(child) for child in rng.spawn(n)])
+    return Population(
+        h=scaled,
+        theta=theta,
+        target=theta.copy(),
+        m=np.zeros((n, WEIGHTS), np.float32),
+        v=np.zeros((n, WEIGHTS), np.float32),
+        updates=np.zeros((n, 1), np.int64),
+        clock=np.zeros((n, 1), np.int64),
+        stored=np.zeros((n, 1), np.int64),
+        observation=np.zeros((n, capacity, 4), np.float32),
+        following=np.zeros((n, capacity, 4), np.float32),
+        action=np.zeros((n, capacity), np.uint8),
+        terminal=np.zeros((n, capacity), np.bool_),
+    )
+
+
+# ---------------------------------------------------------------------------------------------- the fast operator
+
+
+def training(
+    n_steps: int,
+    setting: Setting | None = None,
+    *,
+    threads: int | None = None,
+    advance: Callable[[int], object] | None = None,
+) -> Callable[[Population, np.random.Generator], tuple[Population, Trace]]:
+    """Build the fast operator: every agent acts and learns for one generation, starting with a new episode.
+
+    Parameters
+    ----------
+    n_steps : int
+        Environment steps of a generation; each is followed by one gradient step once the replay holds a batch.
+    setting : Setting, optional
+    threads : int, optional
+        Agents trained at a time; all processors by default. It changes no bit of the result.
+    advance : callable, optional
+        Called with the number of environment steps whenever an agent has finished, from the calling thread.
+
+    Returns
+    -------
+    callable
+        ``train(state, rng) -> (state, trace)``; agent i draws from the i-th child of the fresh stream ``rng``.
+    """
+    check_number("n_steps", n_steps, integer=True, minimum=1)
+    workers = threads if threads is not None else os.cpu_count() or 1
+    check_number("threads", workers, integer=True, minimum=1)
+    common = setting or Setting()
+    constants = (common.gamma, common.episode_cap, common.target_period, common.bootstrap)
+
+    def train(state: Population, rng: np.random.Generator) -> tuple[Population, Trace]:
+        hyper, n = decode(state.h), len(state.h)
+        new = replace(state, **{name: getattr(state, name).copy() for name in _CHANGED})
+        arrays = [getattr(new, name) for name in _CHANGED]
+        returns, streams = np.zeros((n, n_steps), np.int64), rng.spawn(n)
+
+        def train_one(i: int) -> int:
+            own = (hyper.lr[i], hyper.decay[i], hyper.batch[i], n_steps, *constants, streams[i], returns[i])
+            arguments: tuple[Any, ...] = (*(array[i] for array in arrays), *own)
+            return _generation(*arguments)
+
+        longest_first = np.argsort(-hyper.batch, kind="stable")
+        count = np.zeros(n, np.int64)
+        with _one_blas_thread(), ThreadPoolExecutor(workers) as pool:
+            futures = {pool.submit(train_one, int(i)): int(i) for i in longest_first}
+            for future in as_completed(futures):
+                count[futures[future]] = future.result()
+                if advance is not None:
+                    advance(n_steps)
+        return new, Trace(returns[:, : max(int(count.max()), 1)].copy(), count)
+
+    return train
+
+
+_REPLAY = ("observation", "following", "action", "terminal")
+_CHANGED = ("theta", "target", "m", "v", "updates", "clock", "stored", *_REPLAY)
+
+
+def window_mean(m: int) -> Callable[[Population, Trace], NDArray[np.float64]]:
+    """Build the fitness (23): the mean of an agent's last m returns.
+
+    Parameters
+    ----------
+    m : int
+        Length of the window. A generation in which m episodes of full length fit ends with a full window, so no
+        return from before a copy is ever needed.
+
+    Returns
+    -------
+    callable
+        ``evaluate(state, trace)``, the fitness of shape (N,). It raises ValueError if an agent ended fewer than m
+        episodes.
+    """
+    check_number("m", m, integer=True, minimum=1)
+
+    def evaluate(state: Population, trace: Trace) -> NDArray[np.float64]:
+        if trace.count.min() < m:
+            raise ValueError(f"m is {m}; an agent ended only {trace.count.min()} episodes, m must be at most that")
+        last = trace.count[:, None] - np.arange(1, m + 1)
+        return np.take_along_axis(trace.returns, last, axis=1).mean(axis=1)
+
+    return evaluate
+
+
+def copying(
+    *, adam: bool = False, replay: bool = False, clock: bool = True
+) -> Callable[[Population, Jump], Population]:
+    """Build the copy of (2) for agents that are more than (θ, h).
+
+    An agent that is replaced takes its parent's θ and h, and θ⁻ = θ. Of the rest it takes what is asked for; else
+    it starts afresh. As the defaults have it, so does the authors' code.
+
+    Parameters
+    ----------
+    adam : bool
+        Take the parent's running means and their count (else Adam is at rest).
+    replay : bool
+        Take the parent's replay (else it is empty, and learning pauses until it holds a batch).
+    clock : bool
+        Let the exploration clock run on: all agents take the same number of steps, so the replaced agent's clock and
+        its parent's show the same time, and ε changes through the mutated ε_decay only. Else the clock restarts at 0,
+        and the copy first explores at random again.
+
+    Returns
+    -------
+    callable
+        ``copy(state, jump)``, a new state; the snapshot before the jumps is the source of every copy.
+    """
+
+    def copy(state: Population, jump: Jump) -> Population:
+        who, parent = jump.who, jump.parent
+
+        def replaced(name: str, taken: bool) -> NDArray:
+            array = getattr(state, name)
+            return array[parent] if taken else np.where(who[:, None], array.dtype.type(0), array)
+
+        theta = state.theta[parent]
+        return replace(
+            state,
+            h=state.h[parent],
+            theta=theta,
+            target=np.where(who[:, None], theta, state.target),
+            **{name: replaced(name, adam) for name in ("m", "v", "updates")},
+            clock=replaced("clock", clock),
+            stored=replaced("stored", replay),
+            **({name: getattr(state, name)[parent] for name in _REPLAY} if replay else {}),
+        )
+
+    return copy
+
+
+@contextmanager
+def _one_blas_thread() -> Iterator[None]:
+    """Keep OpenBLAS, which serves the compiled products, from splitting them over the cores that agents already use."""
+    blas = ctypes.CDLL(scipy.linalg.cython_blas.__file__)
+    for prefix in ("scipy_openblas", "openblas"):
+        if hasattr(blas, f"{prefix}_set_num_threads"):
+            before = getattr(blas, f"{prefix}_get_num_threads")()
+            set_threads = getattr(blas, f"{prefix}_set_num_threads")
+            break
+    else:  # another BLAS: nothing that could be set
+        yield
+        return
+    set_threads(1)
+    try:
+        yield
+    finally:
+        set_threads(before)
+
+
+@compiled
+def _generation(
+    theta: F32, target: F32, m: F32, v: F32, updates: I64, clock: I64, stored: I64,
+    observation: F32, following: F32, action: NDArray[np.uint8], terminal: NDArray[np.bool_],
+    lr: float, decay: float, batch: int, n_steps: int,
+    gamma: float, episode_cap: int, target_period: int, bootstrap: bool, rng: np.random.Generator, returns: I64,
+) -> int:  # fmt: skip
+    """Train one agent for a generation, in place; return the number of episodes that ended."""
+    capacity = len(action)
+    value = np.empty(capacity, np.float32)  # max_a Q(s',a;θ⁻) of a stored transition ...
+    known = np.zeros(capacity, np.bool_)  # ... where it is known
+    drawn = np.full(capacity, -1)  # the last step at which a transition was drawn
+    slots = np.empty(batch, np.int64)
+    state, length, episodes = reset(rng), 0, 0
+    for step in range(n_steps):
+        epsilon = 0.01 + 0.99 * np.exp(-clock[0] / decay)
+        a = act(theta, state, epsilon, rng)
+        new_state, terminated = physics(state, a)
+        length += 1
+        truncated = length == episode_cap
+
+        slot = stored[0] % capacity
+        observation[slot], action[slot], following[slot] = state, a, new_state
+        terminal[slot] = terminated or (truncated and not bootstrap)
+        known[slot] = False
+        stored[0] += 1
+
+        if min(stored[0], capacity) >= batch:
+            sample(slots, drawn, min(stored[0], capacity), step, rng)
+            evaluate_new(value, known, slots, target, following)
+            learn(theta, m, v, updates, slots, observation, action, terminal, value, lr, gamma)
+        clock[0] += 1
+        if clock[0] % target_period == 0:
+            target[:] = theta
+            known[:] = False
+        state = new_state
+        if terminated or truncated:
+            returns[episodes] = length
+            episodes += 1
+            state, length = reset(rng), 0
+    return episodes
+
+
+# ---------------------------------------------------------------------------------------------- environment
+
+
+@compiled
+def reset(rng: np.random.Generator) -> F64:
+    """Return the state (x, ẋ, angle, angular velocity) in which an episode starts: uniform in ±0.05."""
+    state = np.empty(4)
+    for i in range(4):
+        state[i] = -0.05 + 0.1 * rng.random()
+    return state
+
+
+@compiled
+def physics(state: F64, action: int) -> tuple[F64, bool]:
+    """Advance the cart and pole by 0.02 s, as Gymnasium's CartPole-v1 does (explicit Euler).
+
+    Parameters
+    ----------
+    state : ndarray of float64, shape (4,)
+        Position [m], velocity [m/s], angle [rad], angular velocity [rad/s].
+    action : int
+        0 pushes to the left, 1 to the right, by 10 N.
+
+    Returns
+    -------
+    state : ndarray of float64, shape (4,)
+    terminated : bool
+        Whether the cart is further out than 2.4 m or the pole further down than 12 degrees.
+    """
+    gravity, cart, pole, half_length, push, dt = 9.8, 1.0, 0.1, 0.5, 10.0, 0.02
+    total = cart + pole
+    x, x_dot, angle, angle_dot = state
+    force = push if action == 1 else -push
+    cosine, sine = np.cos(angle), np.sin(angle)
+    temp = (force + pole * half_length * angle_dot**2 * sine) / total
+    angle_acc = (gravity * sine - cosine * temp) / (half_length * (4 / 3 - pole * cosine**2 / total))
+    x_acc = temp - pole * half_length * angle_acc * cosine / total
+    new = np.array([x + dt * x_dot, x_dot + dt * x_acc, angle + dt * angle_dot, angle_dot + dt * angle_acc])
+    return new, abs(new[0]) > 2.4 or abs(new[2]) > 12 * 2 * np.pi / 360
+
+
+@compiled
+def act(theta: F32, state: F64, epsilon: float, rng: np.random.Generator) -> int:
+    """Choose an action ε-greedily: random with probability ε, else (38), argmax_a Q(s,a)."""
+    if rng.random() < epsilon:
+        return int(rng.random() < 0.5)
+    X = np.ones((5, 1), np.float32)
+    X[:4, 0] = state
+    Q = forward(theta, X)[2]
+    return int(Q[1, 0] > Q[0, 0])
+
+
+# ---------------------------------------------------------------------------------------------- learning
+
+
+@compiled
+def sample(slots: I64, drawn: I64, held: int, step: int, rng: np.random.Generator) -> None:
+    """Draw len(slots) different numbers below ``held``, every subset equally likely, by Floyd's algorithm.
+
+    ``drawn`` marks with ``step``, a number that no earlier call used, what this call has drawn.
+    """
+    size = len(slots)
+    for i in range(size):
+        last = held - size + i
+        slot = int((last + 1) * rng.random())
+        if drawn[slot] == step:
+            slot = last
+        drawn[slot] = step
+        slots[i] = slot
+
+
+@compiled
+def gather(states: F32, slots: I64) -> F32:
+    """Return the input of the network for these transitions, one per column, above a row of ones."""
+    X = np.ones((5, len(slots)), np.float32)
+    for b, slot in enumerate(slots):
+        for i in range(4):
+            X[i, b] = states[slot, i]
+    return X
+
+
+@compiled
+def layers(theta: F32) -> tuple[F32, F32, F32]:
+    """View a vector of 4610 as the matrices [W₁|b₁], [W₂|b₂], [W₃|b₃]."""
+    return theta[:320].reshape(64, 5), theta[320:4480].reshape(64, 65), theta[4480:].reshape(2, 65)
+
+
+@compiled
+def hidden(W: F32, X: F32) -> F32:
+    """Return a hidden layer: max(W·X, 0) above a row of ones."""
+    A = np.ones((65, X.shape[1]), np.float32)
+    np.dot(W, X, A[:64])
+    for i in range(64):
+        for b in range(X.shape[1]):
+            A[i, b] = max(A[i, b], f32(0))
+    return A
+
+
+@compiled
+def forward(theta: F32, X: F32) -> tuple[F32, F32, F32]:
+    """Return both hidden layers and Q, of shape (2, batch)."""
+    W1, W2, W3 = layers(theta)
+    A1 = hidden(W1, X)
+    A2 = hidden(W2, A1)
+    return A1, A2, np.dot(W3, A2)
+
+
+@compiled
+def evaluate_new(value: F32, known: NDArray[np.bool_], slots: I64, target: F32, following: F32) -> None:
+    """Put max_a Q(s',a;θ⁻) into ``value`` for those of the transitions where it is not yet known."""
+    new = slots[~known[slots]]
+    if len(new) > 0:
+        Q = forward(target, gather(following, new))[2]
+        for b, slot in enumerate(new):
+            value[slot] = max(Q[0, b], Q[1, b])
+            known[slot] = True
+
+
+@compiled
+def gradient(theta: F32, X: F32, a: NDArray[np.uint8], y: F32) -> F32:
+    """Return the gradient of (41), the mean over the batch of (y − Q(s,a;θ))², by the chain rule.
+
+    Parameters
+    ----------
+    theta : ndarray of float32, shape (4610,)
+    X : ndarray of float32, shape (5, B)
+        The states s, as `gather` returns them.
+    a : ndarray of uint8, shape (B,)
+    y : ndarray of float32, shape (B,)
+        The targets r + γ(1 − terminal)·max_a' Q(s',a';θ⁻).
+
+    Returns
+    -------
+    ndarray of float32, shape (4610,)
+    """
+    _, W2, W3 = layers(theta)
+    g = np.empty_like(theta)
+    G1, G2, G3 = layers(g)
+    A1, A2, Q = forward(theta, X)
+    D3 = np.zeros_like(Q)
+    for b in range(len(y)):
+        D3[a[b], b] = f32(2) / f32(len(y)) * (Q[a[b], b] - y[b])
+    np.dot(D3, A2.T, G3)
+    D2 = backward(W3, D3, A2)
+    np.dot(D2, A1.T, G2)
+    D1 = backward(W2, D2, A1)
+    np.dot(D1, X.T, G1)
+    return g
+
+
+@compiled
+def backward(W: F32, D: F32, A: F32) -> F32:
+    """Return the derivative before a ReLU from the one behind the next map: (Wᵀ·D) where A > 0, without the ones."""
+    E = np.dot(W.T, D)[:64]
+    for i in range(64):
+        for b in range(D.shape[1]):
+            E[i, b] = E[i, b] if A[i, b] > 0 else f32(0)
+    return E
+
+
+@compiled
+def adam(theta: F32, m: F32, v: F32, g: F32, lr: float, t: int) -> None:
+    """Take the t-th step of Adam, with torch's defaults (β₁ = 0.9, β₂ = 0.999, 1e-8), in place."""
+    rate = f32(lr / (1 - 0.9**t))
+    root = f32(np.sqrt(1 - 0.999**t))
+    for i in range(len(theta)):
+        m[i] += f32(0.1) * (g[i] - m[i])
+        v[i] = f32(0.999) * v[i] + f32(0.001) * (g[i] * g[i])
+        theta[i] -= rate * (m[i] / (np.sqrt(v[i]) / root + f32(1e-8)))
+
+
+@compiled
+def learn(
+    theta: F32, m: F32, v: F32, updates: I64, slots: I64, observation: F32,
+    action: NDArray[np.uint8], terminal: NDArray[np.bool_], value: F32, lr: float, gamma: float,
+) -> None:  # fmt: skip
+    """Take one step of Adam on the transitions in these slots."""
+    y = np.empty(len(slots), np.float32)
+    for b, slot in enumerate(slots):
+        y[b] = f32(1) + f32(gamma) * (f32(0) if terminal[slot] else value[slot])
+    updates[0] += 1
+    adam(theta, m, v, gradient(theta, gather(observation, slots), action[slots], y), lr, updates[0])

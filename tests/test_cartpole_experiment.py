@@ -1,0 +1,187 @@
+"""The experiment as an instance of the loop, and the study that compares the population with the oracle."""
+
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from pbtlib import results
+from pbtlib.cartpole import dqn, experiment, population
+from pbtlib.cartpole.experiment import FAULTS, MARGINS, Experiment, Record, compare, initial_population, operators, run
+from pbtlib.loop import evolve
+
+DATA = Path(__file__).parent.parent / "data" / "cartpole_equivalence.nc"
+SMALL = Experiment(n_agents=10, n_steps=120, generations=3, m=1)
+
+
+def assert_same(one, two):
+    for f in fields(one):
+        np.testing.assert_array_equal(getattr(one, f.name), getattr(two, f.name), err_msg=f.name)
+
+
+# ---------------------------------------------------------------------------------------------- the loop
+
+
+def test_threads_and_interruptions_change_no_bit(seed, tmp_path):
+    whole, record = run(SMALL, seed, threads=1)
+    again, same = run(SMALL, seed, threads=2)
+    assert_same(whole, again)
+    xr.testing.assert_identical(record, same)
+    for stop in (1, 2):
+        path = tmp_path / f"{stop}.nc"
+        run(replace(SMALL, generations=stop), seed, checkpoint=path)
+        resumed, same = run(SMALL, seed, checkpoint=path)
+        assert_same(whole, resumed)
+        xr.testing.assert_identical(record, same)
+    other, _ = run(SMALL, seed + 1)
+    assert (other.theta != whole.theta).any(axis=1).all()
+
+
+def test_progress_is_shown_and_compilation_announced(seed, tmp_path, capfd):
+    path = tmp_path / "run.nc"
+    run(replace(SMALL, generations=1), seed, checkpoint=path, progress=True)
+    run(SMALL, seed, checkpoint=path, progress=True)
+    shown = capfd.readouterr().err
+    assert "compiling" in shown
+    assert "agent-steps/s" in shown
+    assert "3.60k/3.60k" in shown
+
+
+@pytest.mark.parametrize("train", [dqn.training(150), population.training(150)], ids=["torch", "compiled"])
+def test_one_loop_evolves_torch_agents_and_compiled_ones(train, seed):
+    """Four agents, the worst replaced by the best: the copy has its parent's weights and nothing else."""
+    e = Experiment(n_agents=4, n_steps=150, m=1, q=0.25)
+    start = initial_population(4, seed)
+    record, seen = Record(start.h), []
+    state = evolve(
+        start,
+        train=train,
+        **operators(e),
+        n_updates=2,
+        seed=seed,
+        observe=(record, lambda *update: seen.append(update)),
+    )
+    assert_same(state, seen[-1][1])
+    for _, after, fitness, jump in seen:
+        (i,) = np.flatnonzero(jump.who)
+        assert fitness[i] == fitness.min()
+        assert fitness[jump.parent[i]] == fitness.max()
+        np.testing.assert_array_equal(after.theta[i], after.theta[jump.parent[i]])
+        assert after.stored[i] == 0
+        assert (after.clock == after.clock[0]).all()
+    made = record.dataset()
+    np.testing.assert_array_equal(made["h"][-1], state.h)
+    assert dict(made.sizes) == {"update": 2, "agent": 4, "generation": 3, "coordinate": 3}
+
+
+def test_the_controls_change_what_they_say(seed):
+    for mode in ("no evolution", "weights only", "random", "pbt"):
+        state, record = run(replace(SMALL, mode=mode), seed)
+        who = record["parent"].to_numpy() != np.arange(10)
+        moved = (np.diff(record["h"], axis=0) != 0).any(-1)
+        assert np.abs(record["h"]).max() <= 1
+        assert who.any() == (mode != "no evolution")
+        assert moved.any() == (mode in ("random", "pbt"))
+        assert moved.sum(1).max() <= 2, "a fifth of ten agents"
+    assert state.theta.shape == (10, 4610)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"m": 6},
+        {"m": 0},
+        {"n_agents": 0},
+        {"generations": 0},
+        {"n_steps": 0, "m": 1},
+        {"sigma": -1.0},
+        {"mode": "none"},
+    ],
+)
+def test_bad_parameters_are_refused(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        Experiment(**bad)
+
+
+def test_too_few_agents_for_truncation_are_refused(seed):
+    with pytest.raises(ValueError, match="N must be at least 5"):
+        run(replace(SMALL, n_agents=1), seed)
+    run(replace(SMALL, n_agents=1, generations=1, mode="no evolution"), seed)
+
+
+# ---------------------------------------------------------------------------------------------- equivalence
+
+
+def synthetic(rng, shift=0.0, trend=0.0):
+    """Sides with normal noise: ``torch``, and ``other``, whose returns differ by a shift and a trend with the batch."""
+    shape, h = (12, 80, 6), rng.uniform(-1, 1, (12, 80, 3))
+    curves = {}
+    for name, noise in zip(MARGINS, (20.0, 0.05, 0.05), strict=True):
+        pair = noise * rng.standard_normal((2, *shape))
+        if name == "return":
+            pair[1] += shift + trend * np.sqrt(3) * h[..., 2:]
+        curves[name] = (("side", "seed", "agent", "generation"), pair)
+    return xr.Dataset({**curves, "h": (("seed", "agent", "coordinate"), h)}, coords={"side": ["torch", "other"]})
+
+
+def test_equal_sides_are_equivalent_and_margins_are_not(rng):
+    verdict = compare(synthetic(rng), "other")
+    assert verdict["equivalent"]
+    assert verdict["power"] > 0.99
+    for difference in ({"shift": 10.0}, {"shift": -10.0}, {"trend": 10.0}, {"trend": -10.0}):
+        verdict = compare(synthetic(rng, **difference), "other")
+        assert not verdict["equivalent"]
+        assert verdict["different"]
+
+
+def test_intervals_are_students(rng):
+    """Mean and half-width of one cell against the textbook formula."""
+    study = synthetic(rng, shift=3.0)
+    verdict = compare(study, "other", level=0.05).sel(quantity="return", contrast="mean").isel(generation=2)
+    d = np.diff(study["return"].isel(generation=2), axis=0).ravel()
+    np.testing.assert_allclose(verdict["difference"], d.mean(), rtol=1e-12)
+    from scipy.stats import t
+
+    width = t(959).ppf(1 - 0.05 / 72 / 2) * d.std(ddof=1) / np.sqrt(960)
+    np.testing.assert_allclose(verdict["half_width"], width, rtol=1e-10)
+
+
+def test_the_study_can_be_made():
+    study = experiment.equivalence_study(seeds=2, n_agents=2, n_steps=130, generations=2)
+    assert study["return"].dims == ("side", "seed", "agent", "generation")
+    assert [*study["side"].values] == ["torch", "compiled", "compiled again", *FAULTS]
+    assert np.isfinite(study[list(MARGINS)].to_array()).all()
+    np.testing.assert_array_equal(study["steps"], [130, 260])
+
+
+def test_stored_curves_of_the_population_are_equivalent_to_torchs():
+    study = results.load(DATA)
+    for side in ("compiled", "compiled again"):
+        verdict = compare(study, side)
+        assert verdict["equivalent"], side
+        assert verdict["power"] > 0.9
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_stored_curves_reveal_planted_faults(fault):
+    verdict = compare(results.load(DATA), fault)
+    assert not verdict["equivalent"]
+    assert verdict["different"]
+
+
+def test_stored_curves_can_be_made_again():
+    """The first generation of the first agents, from the recorded parameters alone; slow learners, to tolerance."""
+    study = results.load(DATA)
+    parameters = study.attrs["parameters"]
+    start = initial_population(parameters["n_agents"], 0)
+    h = 0.9 * start.h
+    np.testing.assert_array_equal(h, study["h"].isel(seed=0))
+    slow = np.flatnonzero(h[:, 0] < -0.5)[:6]
+    few = replace(start, h=h)
+    train = population.training(parameters["n_steps"])
+    curves = experiment.learning_curves(train, few, 1, 0, "compiled")[:, slow, 0]
+    stored = study[list(MARGINS)].to_array().sel(side="compiled").isel(seed=0, agent=slow, generation=0)
+    close = np.abs(curves - stored.to_numpy()) < np.array([[1e-9], [1e-3], [1e-3]])
+    assert close.all(axis=0).sum() >= 4, "rounding may change an action of an agent or two on another processor"
