@@ -8,7 +8,9 @@ the Gibbs weights e^{−αL} as equilibrium, of second order in Δθ, and mass c
 lose that). In time, `solve` takes E explicitly and T implicitly, f ← (1 − Δt T/ε)⁻¹ (f + Δt E[f]): one tridiagonal
 solve per step for any ε, and in the limit ε → 0 it becomes the explicit Euler step of the averaged equation on the
 same grid. It is of first order in Δt on purpose: no one-step method built from rational functions of T and
-unconditionally positive is of higher order. Twice the result at Δt/2 minus that at Δt is of second order.
+unconditionally positive is of higher order. Twice the result at Δt/2 minus that at Δt (a difference of two positive
+laws, so for marginals, moments and distances, not as a start) is of second order once Δt is well below ε or far above
+it; in between the order is lower and the constant small.
 
 Between the jumps of `algorithm_1` training is exact in time, by the matrix exponential of the discrete T.
 """
