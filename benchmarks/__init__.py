@@ -41,16 +41,14 @@ class Row:
         return self.value <= self.bar if self.at_most else self.value >= self.bar
 
 
-def seconds(*work: Callable[[], object], repeats: int = 5) -> list[float]:
-    """Median wall time of each piece of work [s]; the pieces take turns, so that drift hits all alike."""
+def seconds(*work: Callable[[], object], repeats: int = 5) -> list[tuple[float, float]]:
+    """Median wall and processor time of each piece of work [s]; they take turns, so that drift hits all alike."""
     for piece in work:
         piece()
-    times: list[list[float]] = []
-    for _ in range(repeats):
-        row = []
-        for piece in work:
-            begin = time.perf_counter()
+    times = np.empty((repeats, len(work), 2))
+    for row in times:
+        for i, piece in enumerate(work):
+            wall, processor = time.perf_counter(), time.process_time()
             piece()
-            row.append(time.perf_counter() - begin)
-        times.append(row)
-    return [float(t) for t in np.median(times, axis=0)]
+            row[i] = time.perf_counter() - wall, time.process_time() - processor
+    return [(float(wall), float(processor)) for wall, processor in np.median(times, axis=0)]

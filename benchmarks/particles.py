@@ -54,27 +54,31 @@ def compare_training(name, problem, state, bar):
         lambda: single(state, stream(1, 0, "train")),
         repeats=repeats,
     )
-    detail = "{:.1f} / {:.1f} ns per agent and step (1 thread: {:.1f})".format(*(1e9 * t / n / steps for t in times))
-    return Row(f"training, {name}, N = {n:,}: times plain NumPy", times[0] / times[1], bar, detail=detail)
+    (plain, plain_cpu), (ours, ours_cpu), (one, _) = times
+    per_step = [1e9 * t / n / steps for t in (plain, ours, one)]
+    detail = "{:.1f} / {:.1f} ns per agent and step, {:.1f} on one thread; ".format(*per_step)
+    detail += f"x{plain_cpu / ours_cpu:.1f} per processor second"
+    return Row(f"training, {name}, N = {n:,}: times plain NumPy", plain / ours, bar, detail=detail)
 
 
 def compare_update(problem, state):
     n, fitness, rng = len(state.theta), problem.fitness(state.theta), np.random.default_rng(2)
     train = euler_maruyama(problem, dt=DT, steps=STEPS)
-    plain, slow, fast = seconds(
+    (plain, _), (slow, slow_cpu), (fast, fast_cpu) = seconds(
         partial(plain_update, state, fitness, rng),
         partial(update, state, fitness, gibbs(), gaussian_mutation(0.1)),
         lambda: train(state, stream(1, 0, "train")),
         repeats=21 if n < 10**5 else 5,
     )
-    detail = f"{1e9 * slow / n:.0f} and {1e9 * fast / n:.0f} ns per agent (plain update {1e9 * plain / n:.0f})"
+    detail = f"{1e9 * slow / n:.0f} / {1e9 * fast / n:.0f} ns per agent (plain update {1e9 * plain / n:.0f}); "
+    detail += f"x{slow_cpu / fast_cpu:.2f} in processor seconds"
     return Row(f"slow update / {STEPS} training steps, N = {n:,}", slow / fast, 1.0, at_most=True, detail=detail)
 
 
 def per_agent(problem, n):
     """Time [s] and peak memory [bytes] of one training phase, per agent."""
     state, train = population(n), euler_maruyama(problem, dt=DT, steps=STEPS)
-    (time,) = seconds(lambda: train(state, stream(1, 0, "train")), repeats=5)
+    ((time, _),) = seconds(lambda: train(state, stream(1, 0, "train")), repeats=5)
     tracemalloc.start()
     train(state, stream(1, 0, "train"))
     memory = tracemalloc.get_traced_memory()[1]

@@ -171,7 +171,7 @@ def test_systematic_resampling_is_unbiased_with_less_variance(rng):
         assert (np.abs(copies[kind].mean(0) - weight) < 6 * error).all()
     assert (np.abs(copies["systematic"] - weight) < 1).all()
     assert not (np.abs(copies["multinomial"] - weight) < 1).all()
-    assert (copies["systematic"].var(0) < copies["multinomial"].var(0)).all()
+    assert copies["systematic"].var(0).sum() < 0.5 * copies["multinomial"].var(0).sum()
 
 
 def test_every_slot_of_a_systematic_comb_has_the_same_law(rng):
