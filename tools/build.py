@@ -149,7 +149,7 @@ def executed(wanted: list[str] | None = None, *, strict: bool) -> dict[str, Note
         kept = EXECUTED / f"{name}.ipynb"
         old = nbformat.read(kept, as_version=4) if kept.is_file() else None
         made = old.metadata["pbtlib"] if old is not None else {}
-        if made.get("fingerprint") == marks[name] and (made["strict"] or not strict):
+        if old is not None and made["fingerprint"] == marks[name] and (made["strict"] or not strict):
             for cell, done in zip(code_cells(notebook), code_cells(old), strict=True):
                 cell.outputs, cell.execution_count = done.outputs, done.execution_count
             notebook.metadata["pbtlib"] = made
@@ -158,7 +158,8 @@ def executed(wanted: list[str] | None = None, *, strict: bool) -> dict[str, Note
     outcome = execute_all(stale, strict=strict)
     for name, seconds in outcome.items():
         if not isinstance(seconds, CellExecutionError):
-            chapters[name].metadata["pbtlib"] = {"fingerprint": marks[name], "strict": strict, "seconds": round(seconds, 1)}
+            made = {"fingerprint": marks[name], "strict": strict, "seconds": round(seconds, 1)}
+            chapters[name].metadata["pbtlib"] = made
             store(chapters[name], EXECUTED / f"{name}.ipynb")
     _stop_on_failure(outcome)
     return chapters
