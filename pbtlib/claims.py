@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pbtlib.checks import check_array, check_number
 
-__all__ = ["STATUSES", "ClaimError", "Record", "Verdict", "claim", "compare", "ledger"]
+__all__ = ["STATUSES", "ClaimError", "Record", "Verdict", "claim", "compare", "judge", "ledger"]
 
 STATUSES = (
     "verified",
@@ -83,7 +83,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Outcome of one `claim`: the numbers, whether they hold, and whether that is what the ledger records."""
+    """Outcome of one claim: the numbers, whether they and the control hold, and whether the ledger records that."""
 
     id: str
     status: str
@@ -94,7 +94,7 @@ class Verdict:
     relation: str
     control: Any
     holds: bool
-    control_rejected: bool
+    control_holds: bool
     agrees: bool
     line: str
 
@@ -181,8 +181,44 @@ def claim(
     bound: ArrayLike = 0.0,
     relation: str = "=",
     z: float = 5.0,
-) -> Verdict:
+) -> None:
     """Hold a measurement against a prediction, show the verdict, and compare it with the ledger.
+
+    Takes the arguments of `judge` and raises what it raises, and besides:
+
+    Raises
+    ------
+    ClaimError
+        In strict mode (environment variable ``PBTLIB_STRICT=1``, as in CI), if reality and record part. Otherwise
+        the verdict is shown in red and work goes on.
+    """
+    verdict = judge(
+        id,
+        measured=measured,
+        predicted=predicted,
+        control=control,
+        uncertainty=uncertainty,
+        bound=bound,
+        relation=relation,
+        z=z,
+    )
+    _show(verdict)
+    if not verdict.agrees and os.environ.get("PBTLIB_STRICT") == "1":
+        raise ClaimError(verdict.line)
+
+
+def judge(
+    id: str,
+    *,
+    measured: ArrayLike,
+    predicted: ArrayLike,
+    control: ArrayLike,
+    uncertainty: ArrayLike = 0.0,
+    bound: ArrayLike = 0.0,
+    relation: str = "=",
+    z: float = 5.0,
+) -> Verdict:
+    """Hold a measurement against a prediction and the outcome against the ledger.
 
     Parameters
     ----------
@@ -191,7 +227,8 @@ def claim(
     measured, predicted : array_like
         What the computation gave and what the theory says; with arrays every entry must agree.
     control : array_like
-        The same measurement on a deliberately broken model; the verdict must reject it.
+        The same measurement on a model that is deliberately broken: it must come out the other way. For a claim that
+        is recorded as "disagrees" that is a model for which the statement is true.
     uncertainty : array_like
         Standard error of the measurement.
     bound : array_like
@@ -211,9 +248,6 @@ def claim(
         If the ledger has no such claim.
     ValueError
         If the recorded status says that nothing is computed, or on NaN, negative uncertainty or empty input.
-    ClaimError
-        In strict mode (environment variable ``PBTLIB_STRICT=1``, as in CI), if reality and record part. Otherwise
-        the verdict is shown in red and work goes on.
     """
     if id not in ledger():
         raise KeyError(f"id is {id!r}; claims.toml has no such claim")
@@ -231,12 +265,13 @@ def claim(
         shapes = {"measured": got, "predicted": want, "uncertainty": error, "bound": slack, "control": broken}
         found = ", ".join(f"{name} {array.shape}" for name, array in shapes.items())
         raise ValueError(f"claim {id!r} has shapes that do not fit each other: {found}") from mismatch
-    right = compare(got, want, error, slack, relation=relation, z=z)
-    holds, rejected = bool(right.all()), not compare(broken, want, error, slack, relation=relation, z=z).all()
-    agrees = rejected and holds == (record.status != "disagrees")
+    holds, control_holds = (
+        bool(compare(array, want, error, slack, relation=relation, z=z).all()) for array in (got, broken)
+    )
+    expected = record.status != "disagrees"
+    agrees = holds == expected and control_holds != expected
     tolerance = z * error + slack
-    line = _line(record, got, want, error, tolerance, broken, relation, holds, rejected, agrees)
-    verdict = Verdict(
+    return Verdict(
         id=id,
         status=record.status,
         measured=_plain(got),
@@ -246,20 +281,16 @@ def claim(
         relation=relation,
         control=_plain(broken),
         holds=holds,
-        control_rejected=rejected,
+        control_holds=control_holds,
         agrees=agrees,
-        line=line,
+        line=_line(record, got, want, error, tolerance, broken, relation, holds, control_holds, agrees),
     )
-    _show(verdict)
-    if not agrees and os.environ.get("PBTLIB_STRICT") == "1":
-        raise ClaimError(line)
-    return verdict
 
 
 def _line(
     record: Record, got: Any, want: Any, error: Any, tolerance: Any, broken: Any, relation: str, *outcome: bool
 ) -> str:
-    holds, rejected, agrees = outcome
+    holds, control_holds, agrees = outcome
     got_, want_, error_, tolerance_, broken_ = np.broadcast_arrays(got, want, error, tolerance, broken)
     at, off = (_furthest(a - want_, tolerance_, relation) for a in (got_, broken_))
     scale = float(tolerance_.flat[at])
@@ -268,11 +299,11 @@ def _line(
     spread = f" ± {float(error_.flat[at]):.1g}" if error_.flat[at] > 0 else ""
     control = _round(float(broken_.flat[off]), float(tolerance_.flat[off]))
     sign = {"=": "", "<=": "at most ", ">=": "at least "}[relation]
-    found = ("holds" if holds else "fails") + ("" if rejected else ", but so does its control")
     mark = "✓" if agrees else "✗"
     return (
-        f"{mark} {record.id}: measured {measured}{spread}{many}, predicted {sign}{predicted}, tolerance {scale:.2g}; "
-        f"control {control} {'rejected' if rejected else 'NOT rejected'}; it {found}, recorded: {record.status}"
+        f"{mark} {record.id}: measured {measured}{spread}{many}, predicted {sign}{predicted}, tolerance {scale:.2g}: "
+        f"{'holds' if holds else 'fails'}; control {control}: {'holds' if control_holds else 'fails'}; "
+        f"recorded: {record.status}"
     )
 
 

@@ -57,6 +57,14 @@ def test_notebook_is_small_and_its_cells_short(name):
 
 
 @CHAPTER
+def test_a_cell_with_a_claim_shows_nothing_that_nbval_cannot_compare(name):
+    for cell in code_cells(from_twin(TWINS / f"{name}.md")):
+        if "claim(" in cell.source:
+            assert not cell.source.rstrip().endswith(";"), cell.source
+            assert "plt." not in cell.source, "draw in a cell of its own"
+
+
+@CHAPTER
 def test_every_figure_has_caption_and_alternative_text(name):
     for cell in code_cells(stored(name)):
         if any("image/png" in output.get("data", {}) for output in cell.outputs):

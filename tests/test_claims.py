@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pbtlib import claims
-from pbtlib.claims import ClaimError, claim, compare, parse_ledger
+from pbtlib.claims import ClaimError, claim, compare, judge, parse_ledger
 
 ENTRY = {
     "statement": "Two is two.",
@@ -51,25 +51,27 @@ def test_malformed_entries_are_named(change, message):
 
 
 def test_a_right_measurement_passes_and_a_wrong_one_breaks(book):
-    assert claim("two", measured=2.01, predicted=2, uncertainty=0.01, control=3).agrees
-    with pytest.raises(ClaimError, match="it fails"):
+    assert judge("two", measured=2.01, predicted=2, uncertainty=0.01, control=3).agrees
+    with pytest.raises(ClaimError, match=r"tolerance 0\.05: fails"):
         claim("two", measured=2.2, predicted=2, uncertainty=0.01, control=3)
 
 
 def test_a_control_that_passes_breaks_the_claim(book):
-    with pytest.raises(ClaimError, match="NOT rejected"):
+    with pytest.raises(ClaimError, match=r"control 2\.020: holds"):
         claim("two", measured=2.01, predicted=2, uncertainty=0.01, control=2.02)
 
 
 def test_a_recorded_disagreement_must_stay_one(book):
-    assert claim("off", measured=2.2, predicted=2, uncertainty=0.01, control=3).agrees
-    with pytest.raises(ClaimError, match="it holds"):
-        claim("off", measured=2.0, predicted=2, uncertainty=0.01, control=3)
+    assert judge("off", measured=2.2, predicted=2, uncertainty=0.01, control=2.01).agrees
+    with pytest.raises(ClaimError, match="recorded: disagrees"):
+        claim("off", measured=2.0, predicted=2, uncertainty=0.01, control=2.01)
+    with pytest.raises(ClaimError, match=r"control 3\.000: fails"):
+        claim("off", measured=2.2, predicted=2, uncertainty=0.01, control=3)
 
 
 def test_a_reader_sees_red_and_goes_on(book, monkeypatch, capsys):
     monkeypatch.setenv("PBTLIB_STRICT", "0")
-    assert not claim("two", measured=2.2, predicted=2, uncertainty=0.01, control=3).agrees
+    claim("two", measured=2.2, predicted=2, uncertainty=0.01, control=3)
     assert capsys.readouterr().out.startswith("✗ two")
 
 
@@ -95,7 +97,7 @@ def test_equality_is_both_inequalities(measured, predicted, uncertainty, bound):
 
 
 def test_every_entry_of_an_array_counts(book):
-    ok = claim("two", measured=[2.0, 2.01], predicted=[2, 2], uncertainty=0.01, control=[2.0, 3.0])
+    ok = judge("two", measured=[2.0, 2.01], predicted=[2, 2], uncertainty=0.01, control=[2.0, 3.0])
     assert ok.holds
     assert "worst of 2" in ok.line
     with pytest.raises(ClaimError):

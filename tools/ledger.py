@@ -15,7 +15,7 @@ INTRODUCTION = """# The claims ledger
 Every theorem, lemma, figure and statement about behaviour of the paper that this book has reached so far, and every
 result of the book beyond it, is an entry here. A *computed* entry asserts its recorded status: the chapter measures,
 compares with the prediction within a tolerance of five standard errors plus a proved bound, repeats the measurement
-on a deliberately broken model (the *control*, which the comparison must reject), and the build fails when what it
+on a deliberately broken model (the *control*, which must come out the other way), and the build fails when what it
 finds is not what is recorded, in either direction. This page is generated from the outputs of the chapters.
 
 Values are marked S (stated in the paper), R (restored, because the text at hand had lost its formulas, and forced by
@@ -113,5 +113,5 @@ def _numbers(verdict: dict[str, Any]) -> str:
     ]
     shown = items if len(items) <= 6 else [*items[:5], f"and {len(items) - 5} more"]
     control = ", ".join(f"{c:.4g}" for c in np.ravel(verdict["control"])[:3])
-    found = "holds" if verdict["holds"] else "fails"
-    return f"{'; '.join(shown)}: {found}. Control {control}{'…' if np.size(verdict['control']) > 3 else ''}: rejected."
+    found, other = ("holds" if verdict[key] else "fails" for key in ("holds", "control_holds"))
+    return f"{'; '.join(shown)}: {found}. Control {control}{'…' if np.size(verdict['control']) > 3 else ''}: {other}."
