@@ -76,6 +76,14 @@ def test_mass_and_sign_for_every_rule_and_time_scale(key, name, log_epsilon, los
     np.testing.assert_allclose(laws.sum((1, 2)), 1, atol=1e-12)
 
 
+def test_truncation_bears_vanishing_tails():
+    """Cells whose mass is near the smallest number there is neither overflow nor count."""
+    model, _ = problem(60, fitness=bounded, rule=RULES["truncation"])
+    narrow = A.cell_masses(lambda θ, h: np.exp(-62 * (θ - 1.5) ** 2 - 16 * (h + 1) ** 2), model.theta, model.h)
+    assert 0 < narrow[narrow > 0].min() < 1e-300
+    assert K.solve(narrow, model, 0.2, dt=0.1).sum() == pytest.approx(1, abs=1e-12)
+
+
 def test_central_differences_lose_the_sign():
     model, _ = problem(40)
     drift = -np.gradient(A.tabulate(square, model.theta, model.h), model.theta.step, axis=0)
