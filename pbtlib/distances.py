@@ -19,7 +19,7 @@ from scipy.stats import bootstrap, wasserstein_distance
 from pbtlib.checks import check_array, check_number
 
 os.environ.setdefault("POT_BACKEND_DISABLE_PYTORCH", "1")  # POT would load torch, seconds that arrays don't need
-import ot  # noqa: E402
+import ot
 
 __all__ = ["Rate", "bounded_lipschitz", "fit_rate", "two_sample_floor", "wasserstein_1", "wasserstein_1_grid"]
 
