@@ -7,16 +7,19 @@ probability measures is the cost of the best transport when a path costs min(|x 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import ot
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import bootstrap, wasserstein_distance
 
 from pbtlib.checks import check_array, check_number
+
+os.environ.setdefault("POT_BACKEND_DISABLE_PYTORCH", "1")  # POT would load torch, seconds that arrays don't need
+import ot
 
 __all__ = ["Rate", "bounded_lipschitz", "fit_rate", "two_sample_floor", "wasserstein_1", "wasserstein_1_grid"]
 

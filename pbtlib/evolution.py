@@ -184,7 +184,7 @@ def _top_share(fitness: Array, mass: Array, share: Array) -> Array:
         _, level = np.unique(-values, return_inverse=True)
         per_level = np.bincount(level, weights)
         above = np.cumsum(per_level) - per_level
-        fraction = np.clip((quota - above) / np.where(per_level > 0, per_level, 1.0), 0.0, 1.0)
+        fraction = np.clip(quota - above, 0.0, per_level) / np.where(per_level > 0, per_level, 1.0)
         taken.append(weights * fraction[level])
     return np.array(taken).reshape(fitness.shape)
 

@@ -166,8 +166,15 @@ class QuadraticFitness:
 # ---------------------------------------------------------------------------------------------------- training
 
 
-def langevin(hessian: ArrayLike, coupling: ArrayLike, noise: float, *, offset: ArrayLike = 0.0) -> LinearSDE:
-    """Return (1) on x = (θ, h) for L(θ,h) = ½ (θ − Bh − c)ᵀ A (θ − Bh − c) and Σ = I.
+def langevin(
+    hessian: ArrayLike,
+    coupling: ArrayLike,
+    noise: float,
+    *,
+    offset: ArrayLike = 0.0,
+    covariance: ArrayLike | None = None,
+) -> LinearSDE:
+    """Return (1) on x = (θ, h) for L(θ,h) = ½ (θ − Bh − c)ᵀ A (θ − Bh − c).
 
     Parameters
     ----------
@@ -179,6 +186,8 @@ def langevin(hessian: ArrayLike, coupling: ArrayLike, noise: float, *, offset: A
         The amplitude s ≥ 0.
     offset : array_like, scalar or shape (d,)
         c.
+    covariance : array_like, shape (d, d), optional
+        Σ, the identity by default.
 
     Returns
     -------
@@ -196,7 +205,7 @@ def langevin(hessian: ArrayLike, coupling: ArrayLike, noise: float, *, offset: A
     matrix, shift, diffusion = np.zeros((d + p, d + p)), np.zeros(d + p), np.zeros((d + p, d + p))
     matrix[:d] = np.hstack([-A, A @ B])
     shift[:d] = A @ c
-    diffusion[:d, :d] = noise**2 * np.eye(d)
+    diffusion[:d, :d] = noise**2 * (np.eye(d) if covariance is None else _covariance("covariance", covariance, d))
     return LinearSDE(matrix, shift, diffusion)
 
 

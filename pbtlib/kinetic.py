@@ -208,14 +208,14 @@ def propagator(model: Model, time: float) -> Array:
     out[:-1] += model.up
     out[1:] += model.down
     fastest = out.max()
-    doublings = max(0, int(np.ceil(np.log2(max(time * fastest, 1.0)))))
+    doublings = max(0, int(np.ceil(np.log2(max(8 * time * fastest, 1.0)))))
     short = time / 2**doublings
     stay = (1 - out / fastest).T[:, :, None]
     up, down = (model.up / fastest).T[:, :, None], (model.down / fastest).T[:, :, None]
     term = np.broadcast_to(np.eye(n), (model.h.n, n, n)).copy()
     result = np.zeros_like(term)
     weight = np.exp(-short * fastest)
-    for k in range(1, 26):
+    for k in range(1, 12):
         result += weight * term
         moved = stay * term
         moved[:, 1:] += up * term[:, :-1]

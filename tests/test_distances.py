@@ -1,5 +1,8 @@
 """Distances against closed forms and the dual linear program; rates against known powers."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -142,6 +145,11 @@ def test_samples_in_four_dimensions_are_further_apart(rng):
     errors = np.stack([D.two_sample_floor(draw, n, rng, repeats=12) for n in sizes], 1)
     rate = D.fit_rate(sizes, errors, rng)
     assert rate.slope > -0.5 + 5 * rate.standard_error
+
+
+def test_distances_do_not_load_torch():
+    code = "import sys, pbtlib.distances; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from scipy.integrate import solve_ivp
 from pbtlib import gaussian as G  # noqa: N812
 from pbtlib.distances import fit_rate
 from pbtlib.evolution import copy, gaussian_mutation, gibbs, select
+from pbtlib.problems import LinearGaussian
 
 sizes = st.tuples(st.integers(1, 3), st.integers(1, 2), st.integers(0, 10**6))
 
@@ -96,6 +97,28 @@ def test_equilibrium_variance_is_that_of_25_with_the_bias_of_the_chain(dt):
     law = G.Gaussian([3.0, -2.0, 0.5], np.eye(3))
     long = G.flow(sde, 50.0) if dt == 0 else G.chain(sde, dt, 4000)
     np.testing.assert_allclose(G.push(law, long).cov, G.push(law, kernel).cov, atol=1e-10)
+
+
+@settings(max_examples=15, deadline=None)
+@given(sizes, st.floats(0.1, 3.0))
+def test_equilibrium_and_effective_fitness_are_those_of_the_linear_gaussian_problem(size, beta):
+    """Two derivations of one thing: the closed forms of `problems` and the moves of laws here."""
+    d, p, key = size
+    r = np.random.default_rng(key)
+    A, S, Q = (x @ x.T / d + 0.3 * np.eye(d) for x in r.normal(size=(3, d, d)))
+    problem = LinearGaussian(A, r.normal(size=(d, p)), r.normal(size=d), 0.7, S, Q, r.normal(size=d))
+    sde = G.langevin(problem.A, problem.B, problem.s, offset=problem.c, covariance=problem.Sigma)
+    h = r.normal(size=(1, p))
+    law = G.push(G.Gaussian(np.concatenate([np.zeros(d), h[0]]), np.zeros((d + p, d + p))), G.equilibrium(sde, p))
+    mean, cov = problem.equilibrium(h)
+    np.testing.assert_allclose(law.mean[:d], mean[0], atol=1e-9)
+    np.testing.assert_allclose(law.cov[:d, :d], cov[0], atol=1e-9)
+    curvature = np.zeros((d + p, d + p))
+    curvature[:d, :d] = 2 * problem.Q
+    fitness = G.QuadraticFitness(curvature, np.concatenate([problem.target, np.zeros(p)]))
+    expected = float(problem.effective_fitness(h, beta)[0])
+    assert G.log_mean_weight(law, fitness, beta) / beta == pytest.approx(expected, abs=1e-8)
+    assert abs(G.log_mean_weight(law, fitness, 2 * beta) / (2 * beta) - expected) > 1e-6
 
 
 def test_underdamped_langevin_has_the_same_theta_marginal():
@@ -263,7 +286,7 @@ def test_window_slope_and_saturation(m, beta):
     assert abs(naive.mean[0] - marginal.mean[-1]) > 1e-3
 
 
-def test_saturated_variance_of_the_specification():
+def test_saturation_in_a_worked_case():
     a = G.effective_curvature(200.0, 0.5)
     assert G.stationary_variance(a, 0.3) == pytest.approx(0.263, abs=5e-4)
     assert G.stationary_variance(G.effective_curvature(1e12, 0.5), 0.3) == pytest.approx(0.262, abs=5e-4)
