@@ -142,12 +142,12 @@ def test_jumps_per_update_of_the_other_rules(rule, expected, rng):
 
 @pytest.mark.parametrize("beta", [0.0, 1.0, 3.0])
 def test_parents_follow_the_softmax(beta, rng):
-    fitness = rng.uniform(-0.5, 0.5, 20)
+    fitness = rng.permutation(np.linspace(-0.5, 0.5, 20))
     parent = select(np.tile(fitness, (2000, 1)), gibbs(beta), rng).parent
     counts = np.bincount(parent.ravel(), minlength=20)
     weight = np.exp(beta * fitness) / np.exp(beta * fitness).sum()
     assert stats.chisquare(counts, weight * counts.sum()).pvalue > 1e-6
-    wrong = np.exp((beta + 0.2) * fitness) / np.exp((beta + 0.2) * fitness).sum()
+    wrong = np.exp((beta + 0.4) * fitness) / np.exp((beta + 0.4) * fitness).sum()
     assert stats.chisquare(counts, wrong * counts.sum()).pvalue < 1e-9
 
 
