@@ -255,52 +255,36 @@ def _parents(gain: Array, rng: np.random.Generator, resampling: str) -> NDArray[
     n = gain.shape[-1]
     cumulative = np.cumsum(gain.reshape(-1, n), axis=-1)
     cumulative /= cumulative[:, -1:]
-    parent = np.empty(cumulative.shape, dtype=np.intp)
+    runs = len(cumulative)
     if resampling == "multinomial":
-        _find(cumulative, rng.random(cumulative.shape), parent)
+        # N sorted uniform numbers, without sorting: partial sums of N + 1 exponential ones over the whole sum
+        sums = np.cumsum(rng.standard_exponential((runs, n + 1)), axis=-1)
+        u = sums[:, :-1] / sums[:, -1:]
     elif resampling == "systematic":
-        _find(cumulative, (np.arange(n) + rng.random((len(cumulative), 1))) / n, parent)
-        rng.permuted(parent, axis=-1, out=parent)
+        u = (np.arange(n) + rng.random((runs, 1))) / n
     else:
         raise ValueError(f"resampling is {resampling!r}; allowed are 'multinomial' and 'systematic'")
+    parent = np.empty((runs, n), dtype=np.intp)
+    _draw(cumulative, u, rng.random((runs, n)), parent)
     return parent.reshape(gain.shape)
 
 
-def _find(cumulative: Array, u: Array, out: NDArray[np.intp]) -> None:
-    """Write the first index i with cumulative[r, i] > u[r, j] into out[r, j]; cumulative ends in 1, u is below it."""
-    guide = np.empty(cumulative.shape, dtype=np.int32)
-    _make_guide(cumulative, guide)
-    in_blocks(lambda a, b: _follow_guide(cumulative, guide, u.ravel(), out.ravel(), u.shape[1], a, b), u.size, BLOCK)
-
-
 @njit(**COMPILE)
-def _make_guide(cumulative, guide):  # type: ignore[no-untyped-def]
-    """Write the first index i with cumulative[r, i]·N > k into guide[r, k]."""
-    rows, n = cumulative.shape
-    for r in range(rows):
-        i = 0
-        for k in range(n):
-            while i < n - 1 and cumulative[r, i] * n <= k:
-                i += 1
-            guide[r, k] = i
+def _draw(cumulative, u, v, parent):  # type: ignore[no-untyped-def]
+    """Find for each of the sorted u the first index i with cumulative[i] > u, then shuffle (Fisher and Yates, by v).
 
-
-@njit(**COMPILE)
-def _follow_guide(cumulative, guide, u, out, columns, start, stop):  # type: ignore[no-untyped-def]
-    """Invert at entries start … stop − 1 of u, which has this many columns.
-
-    From where the guide says to begin the expected number of steps is at most two whatever the weights are, so the
-    cost is linear in N.
+    All of shape (R, N), row by row; cumulative ends in 1. One merge of two sorted rows: linear in N.
     """
-    n = cumulative.shape[1]
-    for j in range(start, stop):
-        r, x = j // columns, u[j]
-        i = guide[r, min(int(x * n), n - 1)]
-        while i < n - 1 and cumulative[r, i] <= x:
-            i += 1
-        while i > 0 and cumulative[r, i - 1] > x:  # only where x·n was rounded up
-            i -= 1
-        out[j] = i
+    runs, n = cumulative.shape
+    for r in range(runs):
+        i = 0
+        for j in range(n):
+            while cumulative[r, i] <= u[r, j] and cumulative[r, i] < 1.0:
+                i += 1
+            parent[r, j] = i
+        for j in range(n - 1, 0, -1):
+            k = int(v[r, j] * (j + 1))
+            parent[r, j], parent[r, k] = parent[r, k], parent[r, j]
 
 
 def copy(state: S, jump: Jump) -> S:
