@@ -424,8 +424,9 @@ def forward(theta: F32, X: F32) -> tuple[F32, F32, F32]:
     A1 = hidden(W1, b1, X)
     A2 = hidden(W2, b2, A1)
     Q = np.empty((2, X.shape[1]), np.float32)
-    for k in range(2):
-        Q[k] = np.dot(W3[k], A2) + b3[k]
+    for k in range(2):  # one by one: two rows are too flat for a product of matrices
+        np.dot(W3[k], A2, Q[k])
+        Q[k] += b3[k]
     return A1, A2, Q
 
 
