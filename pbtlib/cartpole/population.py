@@ -5,8 +5,8 @@ So one compiled call trains one agent for a whole generation, and a pool of thre
 has its own learning rate, exploration decay and batch size, and pays for its own batch only.
 
 The network is Q = W₃·A₂ + b₃, A₂ = max(W₂·A₁ + b₂, 0), A₁ = max(W₁·X + b₁, 0), where a column is one transition and
-each product is one call of BLAS. Numbers of the network are float32 as in torch,
-those of the physics float64 as in Gymnasium.
+each product is one call of BLAS. Numbers of the network are float32 as in torch, those of the physics float64 as in
+Gymnasium.
 
 max_a Q(s',a;θ⁻) of a stored transition changes only when the target network does: it is computed when the transition
 is first drawn after a target update, then remembered.
