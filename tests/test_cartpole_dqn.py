@@ -86,10 +86,12 @@ def test_the_loss_is_equation_41(seed, size, gamma):
     a, r, done = rng.integers(2, size=size), rng.random(size).astype(np.float32), rng.integers(2, size=size)
 
     def q(weights, x):
-        for i, (outputs, inputs) in enumerate(LAYERS):
-            rows = np.split(weights.astype(float), np.cumsum([320, 4160]))[i].reshape(outputs, inputs + 1)
-            x = x @ rows[:, :-1].T + rows[:, -1]
+        start = 0
+        for i, (m, n) in enumerate(LAYERS):
+            W, b = np.split(weights[start : start + m * (n + 1)].astype(float), [m * n])
+            x = x @ W.reshape(m, n).T + b
             x = np.maximum(x, 0) if i < 2 else x
+            start += m * (n + 1)
         return x
 
     error = r + gamma * (1 - done) * q(minus, s_next).max(1) - q(theta, s)[np.arange(size), a]

@@ -127,11 +127,10 @@ def random_update(seed, size):
 
 def away_from_kinks(case):
     """Whether no unit of the batch is so near to zero that rounding decides on which side."""
-    _, W2, _ = (np.array(w, float) for w in population.layers(case["theta"]))
-    X = population.gather(case["observation"], case["slots"])
-    A1, _, _ = population.forward(case["theta"], X)
-    before = (population.layers(case["theta"])[0].astype(float) @ X, W2 @ A1)
-    return min(np.abs(z).min() for z in before) > 3e-6
+    W1, b1, W2, b2, _, _ = (w.astype(float) for w in population.layers(case["theta"]))
+    before = W1 @ population.gather(case["observation"], case["slots"]) + b1[:, None]
+    then = W2 @ np.maximum(before, 0) + b2[:, None]
+    return min(np.abs(before).min(), np.abs(then).min()) > 3e-6
 
 
 def torch_update(case, gamma=0.99):
@@ -195,7 +194,7 @@ def test_one_update_is_torchs_to_rounding(seed, size):
 @pytest.mark.parametrize("fault", ["rate", "discount", "terminal", "target", "batch", "time", "moment"])
 def test_one_update_tells_faults_apart(fault, seed):
     """The companions: each wrong update is far outside the tolerances above."""
-    case = random_update(seed, 64)
+    case = random_update(seed, 64) | {"lr": 1e-3}
     _, theta, m, _ = torch_update(case)
     wrong = dict(case)
     if fault == "rate":
@@ -212,9 +211,10 @@ def test_one_update_tells_faults_apart(fault, seed):
     elif fault == "moment":
         wrong["m"] = np.zeros_like(case["m"])
     _, theta_wrong, m_wrong, _ = compiled_update(wrong, gamma=0.9 if fault == "discount" else 0.99)
-    assert np.abs(theta_wrong - theta).max() > 2 * (1e-2 * case["lr"] + 3e-7)
-    if fault not in ("rate", "time"):
-        assert relative(m_wrong, m) > 1e-4
+    if fault in ("rate", "time"):
+        assert np.abs(theta_wrong - theta).max() > 2 * (1e-2 * case["lr"] + 3e-7)
+    else:
+        assert relative(m_wrong, m) > 1e-5, "ten times the tolerance"
 
 
 def test_values_remembered_are_the_values_computed(rng, seed):
@@ -298,7 +298,7 @@ def agreeing(state, trace, made):
 
     Two actions of nearly equal value, or a unit at its kink, may let rounding through once in some thousand agents.
     """
-    weights = np.array([dqn.pack(list(agent.network.parameters())) for agent, _ in made])
+    weights = np.array([dqn.pack(agent.network.parameters()) for agent, _ in made])
     near = np.abs(state.theta - weights).max(axis=1) < 2 * decode(state.h).lr
     return sum(near[i] and list(trace.returns[i, : trace.count[i]]) == made[i][1] for i in range(len(made)))
 

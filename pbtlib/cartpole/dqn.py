@@ -6,7 +6,8 @@ The algorithm of Section 5.2 and Appendix D of the paper, in its letters: (37)-(
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import gymnasium as gym
@@ -193,23 +194,16 @@ def train(
     return returns
 
 
-def pack(tensors: Sequence[Tensor]) -> NDArray[np.float32]:
-    """Join W₁, b₁, W₂, b₂, W₃, b₃ (or anything of these shapes) to one vector of 4610.
-
-    It holds the rows of [W₁|b₁], then of [W₂|b₂], then of [W₃|b₃].
-    """
-    pairs = zip(tensors[::2], tensors[1::2], strict=True)
-    return np.concatenate([torch.column_stack([W, b]).detach().numpy().ravel() for W, b in pairs])
+def pack(tensors: Iterable[Tensor]) -> NDArray[np.float32]:
+    """Join W₁, b₁, W₂, b₂, W₃, b₃ (or anything of these shapes) to one vector of 4610."""
+    return torch.cat([tensor.detach().ravel() for tensor in tensors]).numpy()
 
 
 def unpack(theta: NDArray[np.float32]) -> list[Tensor]:
     """Cut a vector of 4610 into W₁, b₁, W₂, b₂, W₃, b₃: the inverse of `pack`."""
-    tensors, start = [], 0
-    for outputs, inputs in LAYERS:
-        rows = torch.tensor(theta[start : start + outputs * (inputs + 1)]).reshape(outputs, inputs + 1)
-        tensors += [rows[:, :inputs].clone(), rows[:, inputs].clone()]
-        start += outputs * (inputs + 1)
-    return tensors
+    shapes = [shape for outputs, inputs in LAYERS for shape in ((outputs, inputs), (outputs,))]
+    pieces = torch.tensor(theta).split([math.prod(shape) for shape in shapes])
+    return [piece.reshape(shape).clone() for piece, shape in zip(pieces, shapes, strict=True)]
 
 
 # ---------------------------------------------------------------------------------------------- a few such agents
@@ -270,9 +264,9 @@ def _record(agent: Agent) -> dict[str, NDArray]:
     memory = [agent.adam.state[parameter] for parameter in parameters]
     return {
         "theta": pack(parameters),
-        "target": pack([*agent.target.parameters()]),
-        "m": pack([entry["exp_avg"] for entry in memory]),
-        "v": pack([entry["exp_avg_sq"] for entry in memory]),
+        "target": pack(agent.target.parameters()),
+        "m": pack(entry["exp_avg"] for entry in memory),
+        "v": pack(entry["exp_avg_sq"] for entry in memory),
         "updates": np.array([int(memory[0]["step"])]),
         "clock": np.array([agent.clock]),
         "stored": np.array([replay.stored]),

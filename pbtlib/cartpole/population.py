@@ -4,9 +4,9 @@ Between two evolutions the agents know nothing of each other, and the whole of o
 So one compiled call trains one agent for a whole generation, and a pool of threads maps agents to cores. Every agent
 has its own learning rate, exploration decay and batch size, and pays for its own batch only.
 
-The network is Q = W₃·[A₂; 1], A₂ = max(W₂·[A₁; 1], 0), A₁ = max(W₁·[X; 1], 0), where a column is one transition, a
-row of ones carries the biases, and each product is one call of BLAS. Numbers of the network are float32 as in torch,
-those of the physics float64 as in Gymnasium.
+The network is Q = W₃·A₂ + b₃, A₂ = max(W₂·A₁ + b₂, 0), A₁ = max(W₁·X + b₁, 0), where a column is one transition and
+each product is one call of BLAS. Numbers of the network are float32 as in torch, those of the physics float64 as in
+Gymnasium.
 
 max_a Q(s',a;θ⁻) of a stored transition changes only when the target network does: it is computed when the transition
 is first drawn after a target update, then remembered.
@@ -55,7 +55,7 @@ class Population:
     h : ndarray of float64, shape (N, 3)
         Hyperparameters in scaled coordinates, [−1, 1]³; `pbtlib.cartpole.setting.decode` gives their values.
     theta, target : ndarray of float32, shape (N, 4610)
-        Weights θ and those of the target network θ⁻: the rows of [W₁|b₁], [W₂|b₂], [W₃|b₃].
+        Weights θ and those of the target network θ⁻: W₁, b₁, W₂, b₂, W₃, b₃, matrices row by row.
     m, v : ndarray of float32, shape (N, 4610)
         Adam's running means of the gradient and its square.
     updates : ndarray of int64, shape (N, 1)
@@ -177,7 +177,7 @@ def training(
 
         longest_first = np.argsort(-hyper.batch, kind="stable")
         count = np.zeros(n, np.int64)
-        with _one_blas_thread(), ThreadPoolExecutor(workers) as pool:
+        with one_blas_thread(), ThreadPoolExecutor(workers) as pool:
             futures = {pool.submit(train_one, int(i)): int(i) for i in longest_first}
             for future in as_completed(futures):
                 count[futures[future]] = future.result()
@@ -266,7 +266,7 @@ def copying(
 
 
 @contextmanager
-def _one_blas_thread() -> Iterator[None]:
+def one_blas_thread() -> Iterator[None]:
     """Keep OpenBLAS, which serves the compiled products, from splitting them over the cores that agents already use."""
     blas = ctypes.CDLL(scipy.linalg.cython_blas.__file__)
     for prefix in ("scipy_openblas", "openblas"):
@@ -373,8 +373,8 @@ def act(theta: F32, state: F64, epsilon: float, rng: np.random.Generator) -> int
     """Choose an action ε-greedily: random with probability ε, else (38), argmax_a Q(s,a)."""
     if rng.random() < epsilon:
         return int(rng.random() < 0.5)
-    X = np.ones((5, 1), np.float32)
-    X[:4, 0] = state
+    X = np.empty((4, 1), np.float32)
+    X[:, 0] = state
     Q = forward(theta, X)[2]
     return int(Q[1, 0] > Q[0, 0])
 
@@ -400,8 +400,8 @@ def sample(slots: I64, drawn: I64, held: int, step: int, rng: np.random.Generato
 
 @compiled
 def gather(states: F32, slots: I64) -> F32:
-    """Return the input of the network for these transitions, one per column, above a row of ones."""
-    X = np.ones((5, len(slots)), np.float32)
+    """Return the input of the network for these transitions, one per column."""
+    X = np.empty((4, len(slots)), np.float32)
     for b, slot in enumerate(slots):
         for i in range(4):
             X[i, b] = states[slot, i]
@@ -409,29 +409,35 @@ def gather(states: F32, slots: I64) -> F32:
 
 
 @compiled
-def layers(theta: F32) -> tuple[F32, F32, F32]:
-    """View a vector of 4610 as the matrices [W₁|b₁], [W₂|b₂], [W₃|b₃]."""
-    return theta[:320].reshape(64, 5), theta[320:4480].reshape(64, 65), theta[4480:].reshape(2, 65)
-
-
-@compiled
-def hidden(W: F32, X: F32) -> F32:
-    """Return a hidden layer: max(W·X, 0) above a row of ones."""
-    A = np.ones((65, X.shape[1]), np.float32)
-    np.dot(W, X, A[:64])
-    for i in range(64):
-        for b in range(X.shape[1]):
-            A[i, b] = max(A[i, b], f32(0))
-    return A
+def layers(theta: F32) -> tuple[F32, F32, F32, F32, F32, F32]:
+    """View a vector of 4610 as W₁, b₁, W₂, b₂, W₃, b₃."""
+    W1, b1 = theta[:256].reshape(64, 4), theta[256:320]
+    W2, b2 = theta[320:4416].reshape(64, 64), theta[4416:4480]
+    W3, b3 = theta[4480:4608].reshape(2, 64), theta[4608:]
+    return W1, b1, W2, b2, W3, b3
 
 
 @compiled
 def forward(theta: F32, X: F32) -> tuple[F32, F32, F32]:
-    """Return both hidden layers and Q, of shape (2, batch)."""
-    W1, W2, W3 = layers(theta)
-    A1 = hidden(W1, X)
-    A2 = hidden(W2, A1)
-    return A1, A2, np.dot(W3, A2)
+    """Return both hidden layers A₁, A₂, of shape (64, batch), and Q, of shape (2, batch)."""
+    W1, b1, W2, b2, W3, b3 = layers(theta)
+    A1 = hidden(W1, b1, X)
+    A2 = hidden(W2, b2, A1)
+    Q = np.empty((2, X.shape[1]), np.float32)
+    for k in range(2):  # one by one: two rows are too flat for a product of matrices
+        np.dot(W3[k], A2, Q[k])
+        Q[k] += b3[k]
+    return A1, A2, Q
+
+
+@compiled
+def hidden(W: F32, b: F32, X: F32) -> F32:
+    """Return max(W·X + b, 0)."""
+    A = np.dot(W, X)
+    for i in range(A.shape[0]):
+        for j in range(A.shape[1]):
+            A[i, j] = max(A[i, j] + b[i], f32(0))
+    return A
 
 
 @compiled
@@ -452,7 +458,7 @@ def gradient(theta: F32, X: F32, a: NDArray[np.uint8], y: F32) -> F32:
     Parameters
     ----------
     theta : ndarray of float32, shape (4610,)
-    X : ndarray of float32, shape (5, B)
+    X : ndarray of float32, shape (4, B)
         The states s, as `gather` returns them.
     a : ndarray of uint8, shape (B,)
     y : ndarray of float32, shape (B,)
@@ -462,28 +468,34 @@ def gradient(theta: F32, X: F32, a: NDArray[np.uint8], y: F32) -> F32:
     -------
     ndarray of float32, shape (4610,)
     """
-    _, W2, W3 = layers(theta)
-    g = np.empty_like(theta)
-    G1, G2, G3 = layers(g)
+    _, _, W2, _, W3, _ = layers(theta)
     A1, A2, Q = forward(theta, X)
-    D3 = np.zeros_like(Q)
-    for b in range(len(y)):
-        D3[a[b], b] = f32(2) / f32(len(y)) * (Q[a[b], b] - y[b])
-    np.dot(D3, A2.T, G3)
-    D2 = backward(W3, D3, A2)
+    B = len(y)
+    D3 = np.zeros((2, B), np.float32)  # the derivative of the loss by Q ...
+    for j in range(B):
+        D3[a[j], j] = f32(2) / f32(B) * (Q[a[j], j] - y[j])
+    D2 = backward(W3, D3, A2)  # ... by W₂·A₁ + b₂ ...
+    D1 = backward(W2, D2, A1)  # ... and by W₁·X + b₁
+
+    g, ones = np.empty_like(theta), np.ones(B, np.float32)
+    G1, g1, G2, g2, G3, g3 = layers(g)
+    for k in range(2):
+        np.dot(A2, D3[k], G3[k])
+    np.dot(D3, ones, g3)
     np.dot(D2, A1.T, G2)
-    D1 = backward(W2, D2, A1)
+    np.dot(D2, ones, g2)
     np.dot(D1, X.T, G1)
+    np.dot(D1, ones, g1)
     return g
 
 
 @compiled
 def backward(W: F32, D: F32, A: F32) -> F32:
-    """Return the derivative before a ReLU from the one behind the next map: (Wᵀ·D) where A > 0, without the ones."""
-    E = np.dot(W.T, D)[:64]
-    for i in range(64):
-        for b in range(D.shape[1]):
-            E[i, b] = E[i, b] if A[i, b] > 0 else f32(0)
+    """Return the derivative before a ReLU from the one behind the next map: Wᵀ·D where A > 0, else 0."""
+    E = np.dot(W.T, D)
+    for i in range(E.shape[0]):
+        for j in range(E.shape[1]):
+            E[i, j] = E[i, j] if A[i, j] > 0 else f32(0)
     return E
 
 

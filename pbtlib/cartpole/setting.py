@@ -19,7 +19,7 @@ LAYERS = ((64, 4), (64, 64), (2, 64))
 """(outputs, inputs) of the three affine maps of the Q-network, with ReLU between them."""
 
 WEIGHTS = sum(outputs * (inputs + 1) for outputs, inputs in LAYERS)
-"""Length of the vector θ of one agent, 4610: the rows of [W₁|b₁], then of [W₂|b₂], then of [W₃|b₃]."""
+"""Length of the vector θ of one agent, 4610: W₁, b₁, W₂, b₂, W₃, b₃, matrices row by row, as torch orders them."""
 
 LOWER = np.array([-5.0, 500.0, 32.0])  # log10 of the learning rate, exploration decay [steps], batch size
 UPPER = np.array([-2.0, 5000.0, 128.0])
@@ -116,7 +116,7 @@ def initial_weights(rng: np.random.Generator) -> NDArray[np.float32]:
     Returns
     -------
     ndarray of float32, shape (4610,)
-        The rows of [W₁|b₁], [W₂|b₂], [W₃|b₃].
+        W₁, b₁, W₂, b₂, W₃, b₃, matrices row by row.
     """
     bound = np.concatenate([np.full(outputs * (inputs + 1), inputs**-0.5) for outputs, inputs in LAYERS])
     return (bound * rng.uniform(-1.0, 1.0, WEIGHTS)).astype(np.float32)
