@@ -238,12 +238,23 @@ def book() -> int:
     stamp.unlink(missing_ok=True)
     tool = Path(sys.executable).with_name("jupyter-book")
     command = [str(tool), "build", str(SOURCE), "--path-output", str(ROOT), "-W", "-n", "--keep-going"]
-    if subprocess.run(command, env={**os.environ, "PYTHONWARNINGS": "ignore"}, check=False).returncode:
+    doctrees = BUILD / ".doctrees"
+    partial = doctrees.is_dir()
+    failed = _sphinx(command)
+    if failed and partial:
+        print("Building once more from scratch: what was kept of earlier pages may have misled the build.")
+        shutil.rmtree(doctrees)
+        failed = _sphinx(command)
+    if failed:
         print("The book was not built: see the warnings above.", file=sys.stderr)
         return 1
     stamp.write_text(mark.hexdigest())
     print(f"\nThe book is at {front}")
     return 0
+
+
+def _sphinx(command: list[str]) -> bool:
+    return subprocess.run(command, env={**os.environ, "PYTHONWARNINGS": "ignore"}, check=False).returncode != 0
 
 
 def _lay_out(chapters: dict[str, NotebookNode]) -> None:
@@ -310,11 +321,6 @@ def toc_files() -> list[str]:
 
     walk(yaml.safe_load((ROOT / "_toc.yml").read_text()))
     return found
-
-
-def clean() -> None:
-    """Remove everything that was built."""
-    shutil.rmtree(BUILD, ignore_errors=True)
 
 
 if __name__ == "__main__":
