@@ -120,8 +120,9 @@ def _imports(code: str, folder: Path) -> set[Path]:
 
 
 def data_files(code: str) -> list[Path]:
-    """The files of data/ whose names a piece of code mentions."""
-    return sorted(path for path in (ROOT / "data").rglob("*") if path.is_file() and path.stem in code)
+    """The files of data/ that a piece of code reads: those it names, or all if it lists the folder."""
+    files = (path for path in (ROOT / "data").rglob("*") if path.is_file())
+    return sorted(path for path in files if path.stem in code or "glob(" in code)
 
 
 # ---------------------------------------------------------------------------------------------- executing
