@@ -375,15 +375,15 @@ def energy_constants(assumption: Assumption9, beta: float | None = None) -> tupl
 
 
 def laplace_bound(
-    assumption: Assumption9, beta: float, *, q: float, F_r: ArrayLike, ball_mass: ArrayLike, distance: ArrayLike
+    assumption: Assumption9, beta: ArrayLike, *, q: float, F_r: ArrayLike, ball_mass: ArrayLike, distance: ArrayLike
 ) -> Array:
     r"""Return the right-hand side of (22), :math:`(q+F_r)^\nu/\eta + e^{-\beta q}\int|h-h^*|d\rho\,/\rho(B_r)`.
 
     Parameters
     ----------
     assumption : Assumption9
-    beta : float
-        Selection pressure β ≥ 0.
+    beta : array_like
+        Selection pressure β ≥ 0; this, F_r, ball_mass and distance broadcast.
     q : float
         q > 0 with q + F_r ≤ F_∞.
     F_r : array_like
@@ -393,12 +393,12 @@ def laplace_bound(
     distance : array_like
         Mean distance of ρ from h*.
     """
-    check_number("beta", beta, minimum=0)
+    betas = check_array("beta", beta, minimum=0)
     check_number("q", q, minimum=0, open_minimum=True)
     gap, mass = check_array("F_r", F_r, minimum=0), check_array("ball_mass", ball_mass, minimum=0, open_minimum=True)
     if (q + gap > assumption.F_inf * (1 + 1e-12)).any():
         raise ValueError(f"q + F_r is {np.max(q + gap):g}; it must be at most F_inf = {assumption.F_inf:g}")
-    far = np.exp(-beta * q) / mass * check_array("distance", distance, minimum=0)
+    far = np.exp(-betas * q) / mass * check_array("distance", distance, minimum=0)
     return np.asarray((q + gap) ** assumption.nu / assumption.eta + far)
 
 
