@@ -44,14 +44,16 @@ def main() -> int:
     parser.add_argument("command", choices=COMMANDS, metavar="command")
     parser.add_argument("--seed", type=int, help="seed of the statistical tests (test)")
     parser.add_argument("rest", nargs="*", help="names of chapters, seeds, or paths of tests")
-    arguments = parser.parse_args()
+    arguments, options = parser.parse_known_args()
+    if options and arguments.command not in ("test", "lab", "bench"):
+        parser.error(f"unknown options {' '.join(options)} (test, lab and bench pass theirs on)")
     if not (3, 11) <= sys.version_info[:2] <= (3, 13):
         raise SystemExit(f"Python 3.11 to 3.13 is needed; this is {sys.version.split()[0]}.")
     if arguments.command == "clean":
         shutil.rmtree(ROOT / "_build", ignore_errors=True)
         return 0
     prepare()
-    rest = arguments.rest
+    rest = [*arguments.rest, *options]
     match arguments.command:
         case "book" | "exec" | "take" | "seeds":
             return call("-m", "tools.build", arguments.command, *rest)
@@ -96,7 +98,8 @@ def lint() -> int:
 
 def test(seed: int | None, paths: list[str]) -> int:
     """Unit tests and, unless only some paths are asked for, the notebooks as regression tests in the same run."""
-    chosen = paths or ["tests", "chapters", "--nbval-lax", "--nbval-sanitize-with", "tests/nbval.cfg"]
+    everything = ["tests", "chapters", "--nbval-lax", "--nbval-sanitize-with", "tests/nbval.cfg"]
+    chosen = paths if any(not path.startswith("-") for path in paths) else [*everything, *paths]
     more = ["--seed", str(seed)] if seed is not None else []
     os.environ.update(ONE_THREAD, PBTLIB_STRICT="1", TQDM_DISABLE="1", PYTHONHASHSEED="0")
     return call("-m", "pytest", "-n", "2", "--dist", "loadfile", *more, *chosen)
