@@ -62,6 +62,7 @@ def main() -> int:
         case "lint":
             return lint()
         case "bench":
+            os.environ.update(ONE_THREAD)
             return call("-m", "benchmarks", *rest)
         case _:
             return call("-m", "jupyterlab", "--notebook-dir", str(ROOT / "chapters"), *rest)

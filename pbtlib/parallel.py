@@ -37,12 +37,19 @@ def in_blocks(work: Callable[[int, int], object], count: int, block: int, thread
     if pieces > 1:
         pieces = -(-pieces // workers) * workers
     size = -(-count // pieces)
-    cuts = range(0, count, size)
-    if workers == 1 or pieces == 1:
+    cuts = iter(range(0, count, size))
+
+    def drain() -> None:
         for a in cuts:
             work(a, min(a + size, count))
-    else:
-        list(_pool(workers).map(lambda a: work(a, min(a + size, count)), cuts))
+
+    # The caller works too and takes what is left, so a helper that wakes up late costs little.
+    helpers = [_pool(workers).submit(drain) for _ in range(min(workers, pieces) - 1)]
+    try:
+        drain()
+    finally:
+        for helper in helpers:
+            helper.result()
 
 
 @lru_cache(maxsize=4)
