@@ -243,17 +243,16 @@ def select(
     check_number("tau", tau, minimum=0, maximum=1, open_minimum=True)
     n = values.shape[-1]
     gain, loss = rule(values, np.full(values.shape, 1.0 / n), rng)
-    probability = tau * loss
-    probability *= n
+    probability = tau * loss * n
     if probability.max() > 1 + 1e-9:
         raise ValueError(
             f"an agent would jump with probability {probability.max():.4g} > 1 at tau = {tau}; "
             f"this rule and this population need tau <= {tau / probability.max():.3g}"
         )
     who = rng.random(values.shape) < probability
-    parent = _parents(gain.reshape(-1, n), rng, resampling)
-    _stay(parent, who.reshape(-1, n))
-    return Jump(who, parent.reshape(values.shape))
+    parent = _parents(gain.reshape(-1, n), rng, resampling).reshape(values.shape)
+    np.copyto(parent, np.arange(n), where=~who)
+    return Jump(who, parent)
 
 
 def _parents(gain: Array, rng: np.random.Generator, resampling: str) -> NDArray[np.intp]:
@@ -268,7 +267,7 @@ def _parents(gain: Array, rng: np.random.Generator, resampling: str) -> NDArray[
         raise ValueError(f"resampling is {resampling!r}; allowed are 'multinomial' and 'systematic'")
     parent = np.empty((runs, n), dtype=np.intp)
     in_blocks(lambda a, b: _invert(cumulative, u, parent, a, b), parent.size, BLOCK)
-    _shuffle(parent, rng.random((runs, n)))
+    _shuffle(parent, rng.random(out=u.reshape(-1)[: parent.size]).reshape(runs, n))  # u has served
     return parent
 
 
@@ -314,16 +313,6 @@ def _shuffle(parent, v):  # type: ignore[no-untyped-def]
         for j in range(n - 1, 0, -1):
             k = int(v[r, j] * (j + 1))
             parent[r, j], parent[r, k] = parent[r, k], parent[r, j]
-
-
-@njit(**COMPILE)
-def _stay(parent, who):  # type: ignore[no-untyped-def]
-    """Make each agent that does not jump its own parent."""
-    runs, n = parent.shape
-    for r in range(runs):
-        for j in range(n):
-            if not who[r, j]:
-                parent[r, j] = j
 
 
 def copy(state: S, jump: Jump) -> S:
