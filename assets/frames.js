@@ -2,7 +2,7 @@
 (() => {
   const base = new URL("frames/", document.currentScript.src);
   const still = matchMedia("(prefers-reduced-motion: reduce)");
-  const W = 420, H = 290, LEFT = 58, RIGHT = 10, TOP = 28, BOTTOM = 44;
+  const W = 340, H = 240, LEFT = 52, RIGHT = 8, TOP = 26, BOTTOM = 42;
 
   function svg(name, attributes = {}, ...children) {
     const node = document.createElementNS("http://www.w3.org/2000/svg", name);
@@ -63,7 +63,7 @@
     }
     drawing.append(svg("path", { class: "axis", d: `M${LEFT} ${TOP}V${H - BOTTOM}H${W - RIGHT}` }), inside);
     text((LEFT + W - RIGHT) / 2, H - 8, "middle", spec.x.label);
-    text(13, (TOP + H - BOTTOM) / 2, "middle", spec.y.label, { transform: `rotate(-90 13 ${(TOP + H - BOTTOM) / 2})` });
+    text(12, (TOP + H - BOTTOM) / 2, "middle", spec.y.label, { transform: `rotate(-90 12 ${(TOP + H - BOTTOM) / 2})` });
     text(LEFT, 16, "start", spec.title, { class: "title" });
     return { drawing, inside, x, y };
   }
@@ -160,17 +160,24 @@
   /* ------------------------------------------------------------------------------------------ the landing page */
 
   function film(box, name, data) {
-    const SIZE = 300, STRIP = 70, agents = data.theta[0].length, last = data.theta.length - 1;
+    const SIZE = 300, WIDE = 200, agents = data.theta[0].length, last = data.theta.length - 1;
     const contour = (lines, to) => lines.map((line) => svg("path", { class: "contour", d: "M" + line.map(to).join("L") }));
     const left = ([x, y]) => `${150 + x * 0.48} ${150 - y * 0.48}`;
     const right = ([x, y]) => `${150 + x * 0.48} ${270 - y * 0.92}`;
     const dots = () => Array.from({ length: agents }, () => svg("circle", { r: 4.5 }));
     const train = dots(), evolve = dots();
-    const stage = (lines, to, marks, label) => html("div", { className: "panel" }, html("p", { textContent: label }),
-      svg("svg", { viewBox: `0 0 ${SIZE} ${SIZE}`, "aria-hidden": "true" }, ...contour(lines, to), ...marks));
-    const x = (frame) => (frame / last) * 600, y = (value) => 8 + (54 * (Math.log10(50) - Math.log10(value))) / 3.4;
-    const cursor = svg("circle", { r: 5, class: "cursor" });
-    const strip = svg("svg", { viewBox: `-6 0 612 ${STRIP}`, class: "strip", "aria-hidden": "true" },
+    const word = (x, y, words, anchor = "middle") => {
+      const node = svg("text", { x, y, "text-anchor": anchor });
+      node.textContent = words;
+      return node;
+    };
+    const stage = (lines, to, marks, label, ...words) => html("div", { className: "panel" }, html("p", { textContent: label }),
+      svg("svg", { viewBox: `0 0 ${SIZE} ${SIZE}`, "aria-hidden": "true" }, ...contour(lines, to), ...words, ...marks));
+    const high = Math.log10(Math.max(...data.median)), low = Math.log10(Math.min(...data.median));
+    const x = (frame) => 6 + (frame / last) * 288, y = (value) => 12 + (WIDE - 42) * (high - Math.log10(value)) / (high - low);
+    const cursor = svg("circle", { r: 6, class: "cursor" });
+    const strip = svg("svg", { viewBox: `0 0 300 ${WIDE}`, class: "strip", "aria-hidden": "true" },
+      svg("path", { class: "axis", d: `M2 4V${WIDE - 22}H298` }), word(150, WIDE - 4, "time →"),
       svg("path", { class: "line style-0", d: "M" + data.median.map((v, k) => `${x(k)} ${y(v)}`).join("L") }), cursor);
     const button = html("button", { type: "button", className: "play" });
     const time = html("input", { type: "range", min: 0, max: last, step: 1, value: 0, id: `${name}-time` });
@@ -224,9 +231,10 @@
     still.addEventListener("change", () => still.matches && play(false));
     document.addEventListener("visibilitychange", () => document.hidden && play(false));
     const stages = html("div", { className: "panels" },
-      stage(data.fitness_contours, left, train, "weights: training moves them"),
-      stage(data.effective_contours, right, evolve, "bias and noise: only evolution moves them"),
-      html("div", { className: "panel wide" }, html("p", { textContent: "distance from the best fitness, median" }), strip));
+      stage(data.fitness_contours, left, train, "Weights: training moves them"),
+      stage(data.effective_contours, right, evolve, "Hyperparameters: evolution moves them",
+        word(150, 292, "bias →"), word(4, 160, "noise ↑", "start")),
+      html("div", { className: "panel wide" }, html("p", { textContent: "How far from the best fitness (median)" }), strip));
     stages.setAttribute("role", "img");
     stages.setAttribute("aria-label", data.alt);
     box.replaceChildren(stages, html("div", { className: "controls" }, button,

@@ -62,6 +62,16 @@ def numbers(values: ArrayLike, digits: int = 4) -> list[Any]:
     return [float(f"{value:.{digits}g}") for value in array]
 
 
+def small(value: float) -> str:
+    """Write a distance that may be tiny: 0.03, 5·10⁻⁸, or no measurable distance."""
+    if value < 1e-12:
+        return "no measurable distance"
+    if value >= 1e-3:
+        return f"{value:.2g}"
+    mantissa, _, exponent = f"{value:.0e}".partition("e")
+    return f"{mantissa}·10{str(int(exponent)).translate(str.maketrans('-0123456789', '⁻⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
+
+
 def axis(label: str, low: float, high: float, *, log: bool = False) -> Figure:
     """An axis with its limits, the same in all frames, so that what moves is the curve."""
     return {"label": label, "lim": [low, high], "log": log}
@@ -97,7 +107,8 @@ def sawtooth(
     start = Particles(rng.uniform(-box, box, (agents, 2)), rng.uniform(-box, box, (agents, 2)))
     frames = []
     for n, beta in product(steps, betas):
-        every, film = max(n // points, 1), []
+        every = max(n // points, 1)
+        film: list[Any] = []
         train = euler_maruyama(problem, dt=0.01, steps=n, path_every=every)
 
         def filmed(state: Particles, rng: np.random.Generator, film: list[Any] = film, train: Any = train) -> Any:
@@ -192,12 +203,10 @@ def many_agents(
 ) -> Figure:
     """The hyperparameters of N agents beside their law for infinitely many, on the test bed of Section 2.3."""
     theta, h = Grid(-4.5, 4.5, 120), Grid(-4.5, 4.5, 120)
-    model = kinetic.model(
-        theta, h, loss=lambda t, h: (t - h) ** 2, fitness=bump, noise=0.6, sigma=0.3, rule=gibbs(1.0)
-    )
+    model = kinetic.model(theta, h, loss=lambda t, h: (t - h) ** 2, fitness=bump, noise=0.6, sigma=0.3, rule=gibbs(1.0))
     begin = cell_masses(lambda t, h: np.exp(-2 * (t - 1.5) ** 2 - 2 * (h + 1) ** 2), theta, h)
     every = round(1 / tau)
-    laws = kinetic.algorithm_1(begin, model, max(times) * every, tau=tau)[:: every, :, :].sum(1)
+    laws = kinetic.algorithm_1(begin, model, max(times) * every, tau=tau)[::every, :, :].sum(1)
     edges, fine = np.linspace(-3, 3, 41), np.linspace(-4.5, 4.5, 1801)
     ends = np.linspace(h.lower, h.upper, h.n + 1)
     below = np.array([np.interp(fine, ends, np.append(0, np.cumsum(laws[t]))) for t in times])
@@ -240,8 +249,8 @@ def many_agents(
         )
     return {
         "title": "From a handful of agents to a density",
-        "alt": "Left, a histogram of the agents' hyperparameters beside a smooth density. Right, their distance against "
-        "the number of agents, on a line of slope minus one half.",
+        "alt": "Left, a histogram of the agents' hyperparameters beside a smooth density. Right, their distance "
+        "against the number of agents, on a line of slope minus one half.",
         "sliders": [slider("number of agents N", sizes, 2), slider("time", times, 2)],
         "panels": [
             {
@@ -295,7 +304,10 @@ def two_time_scales(
     own_clock = grid.step * np.abs(np.cumsum(laws - limit, -1)).sum(-1)
 
     def simultaneous(kernel: gaussian.Kernel) -> list[gaussian.Gaussian]:
-        begin, score = gaussian.Gaussian([1.5, -1.0], np.eye(2) / 4), gaussian.QuadraticFitness(np.diag([2.0, 0.0]))
+        begin, score = (
+            gaussian.Gaussian(np.array([1.5, -1.0]), np.eye(2) / 4),
+            gaussian.QuadraticFitness(np.diag([2.0, 0.0])),
+        )
         return gaussian.mean_field_law(begin, kernel, score, sigma=sigma, p=1, n_updates=max(times))
 
     sde, z = gaussian.langevin([[2.0]], [[1.0]], noise), stats.norm.ppf((np.arange(4000) + 0.5) / 4000)
@@ -312,7 +324,7 @@ def two_time_scales(
         says = (
             f"ε = {e:g}, that is {1 / e:g} {'unit' if e == 1 else 'units'} of training per jump, at time {t}: the law "
             f"of h is {own_clock[i, j]:.2g} away from the averaged equation (distance W₁). Had all agents jumped "
-            f"together, it would be {shown[i, j]:.1g} away from its own limit."
+            f"together, it would be {small(together[i, j])} away from its own limit."
         )
         frames.append(
             frame(
@@ -329,7 +341,7 @@ def two_time_scales(
         "alt": "Left, the density of the hyperparameter under the kinetic equation and under the averaged one. Right, "
         "the distance to the limit against epsilon: a straight line for clocks of their own, a plunge for "
         "simultaneous jumps.",
-        "sliders": [slider("ε, fast over slow time", epsilons, 1), slider("slow time", times, 1)],
+        "sliders": [slider("ε (smaller: more training per jump)", epsilons, 1), slider("slow time", times, 1)],
         "panels": [
             {"title": "law of the hyperparameter", "x": axis("h", -3, 2), "y": axis("density", 0, 1.1)},
             {
@@ -366,8 +378,8 @@ def bias_noise(
         silent = problem.effective_fitness(np.array([h1, 0.0]), beta)
         if best > 0:
             says = (
-                f"At bias {h1:g} and pressure {beta:g} noise pays: the best noise is {best:.2f}, with effective fitness "
-                f"{height:.2f} against {silent:.2f} without noise."
+                f"At bias {h1:g} and pressure {beta:g} noise pays: the best noise is {best:.2f}, with effective "
+                f"fitness {height:.2f} against {silent:.2f} without noise.".replace("-", "−")
             )
         else:
             says = (
@@ -386,8 +398,8 @@ def bias_noise(
         )
     return {
         "title": "When does noise pay?",
-        "alt": "Left, effective fitness against noise, with its maximum marked, above the mean fitness. Right, the best "
-        "noise against bias: zero up to a threshold, then rising.",
+        "alt": "Left, effective fitness against noise, with its maximum marked, above the mean fitness. Right, the "
+        "best noise against bias: zero up to a threshold, then rising.",
         "sliders": [slider("bias h₁", biases, 4), slider("selection pressure β", betas, 3)],
         "panels": [
             {"title": "at this bias", "x": axis("noise h₂", 0, 5), "y": axis("fitness", -14, 2)},
@@ -479,7 +491,8 @@ def landing(agents: int = 48, updates: int = 12, steps: int = 50, every: int = 5
     rng = stream(SEED, 1, "start")
     h = np.stack([np.sort(rng.uniform(-reach, reach, agents)), rng.uniform(0.1, 2.5, agents)], -1)
     start = Particles(rng.uniform(-reach, reach, (agents, 2)), h)
-    paths, hyper, family, median = [start.theta[None]], [h], [np.arange(agents) * 6 // agents], []
+    paths, hyper = [start.theta[None]], [h]
+    family = [np.arange(agents) * 6 // agents]
     train = euler_maruyama(problem, dt=0.01, steps=steps, path_every=every)
 
     def filmed(state: Particles, rng: np.random.Generator) -> Any:
@@ -502,8 +515,9 @@ def landing(agents: int = 48, updates: int = 12, steps: int = 50, every: int = 5
         seed=SEED,
         observe=observe,
     )
-    theta = np.concatenate(paths)
-    median = 1.2 - np.median(problem.fitness(theta), -1)
+    theta, seen = np.concatenate(paths), np.array(hyper)
+    seen[..., 1] = np.abs(seen[..., 1])  # the noise is |h₂|
+    median = 1.2 - np.median(np.asarray(problem.fitness(theta)), -1)
     axes = np.linspace(-reach, reach, 61), np.linspace(0, 2.6, 53)
     plane = np.stack(np.meshgrid(axes[0], axes[0]), -1)
     landscape = np.stack(np.meshgrid(*axes), -1)
@@ -514,13 +528,13 @@ def landing(agents: int = 48, updates: int = 12, steps: int = 50, every: int = 5
 
     return {
         "title": "A population trains fast and evolves slowly",
-        "alt": "Left, 48 dots drift and tremble towards a diagonal line while they train; right, the same 48 dots stand "
-        "still and jump closer to a peak at each update.",
+        "alt": "Left, 48 dots drift and tremble towards a diagonal line while they train; right, the same 48 dots "
+        "stand still and jump closer to a peak at each update.",
         "per_update": steps // every + 1,
         "updates": updates,
         "theta": np.rint(100 * theta).astype(int).tolist(),
-        "h": np.rint(100 * np.abs(np.array(hyper)) * [0, 1] + 100 * np.array(hyper) * [1, 0]).astype(int).tolist(),
-        "family": np.array(family).tolist(),
+        "h": np.rint(100 * seen).astype(int).tolist(),
+        "family": [row.tolist() for row in family],
         "median": numbers(median, 3),
         "fitness_contours": contours(axes[0], axes[0], problem.fitness(plane), (-12, -6, -2.8, -0.5, 0.8)),
         "effective_contours": contours(
