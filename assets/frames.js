@@ -231,10 +231,10 @@
     still.addEventListener("change", () => still.matches && play(false));
     document.addEventListener("visibilitychange", () => document.hidden && play(false));
     const stages = html("div", { className: "panels" },
-      stage(data.fitness_contours, left, train, "Weights: training moves them"),
-      stage(data.effective_contours, right, evolve, "Hyperparameters: evolution moves them",
-        word(150, 292, "bias →"), word(4, 160, "noise ↑", "start")),
-      html("div", { className: "panel wide" }, html("p", { textContent: "How far from the best fitness (median)" }), strip));
+      stage(data.fitness_contours, left, train, "Weights train"),
+      stage(data.effective_contours, right, evolve, "Hyperparameters evolve",
+        word(150, 292, "bias →"), word(4, 16, "noise ↑", "start")),
+      html("div", { className: "panel wide" }, html("p", { textContent: "Distance from the best fitness" }), strip));
     stages.setAttribute("role", "img");
     stages.setAttribute("aria-label", data.alt);
     box.replaceChildren(stages, html("div", { className: "controls" }, button,

@@ -523,8 +523,8 @@ def landing(agents: int = 48, updates: int = 12, steps: int = 50, every: int = 5
     landscape = np.stack(np.meshgrid(*axes), -1)
 
     def contours(x: Array, y: Array, values: Array, levels: Sequence[float]) -> list[Any]:
-        lines = contour_generator(x, y, values)
-        return [np.rint(100 * line).astype(int).tolist() for level in levels for line in lines.lines(level)]
+        found: Any = contour_generator(x, y, values)
+        return [np.rint(100 * line).astype(int).tolist() for level in levels for line in found.lines(level)]
 
     return {
         "title": "A population trains fast and evolves slowly",

@@ -2,6 +2,7 @@
 
 - The paper's numbers become entries of the index, so that the search finds "Theorem 10", "equation 22", "Figure 2" and
   "Section 2.1" and leads to the place.
+- Where the text says "(13)" or "Theorem 10", it links to it.
 - ``_static/previews.js`` holds what stands behind every link inside the book (equations, boxes, captions, entries of
   the bibliography) and the meaning of the symbols, for `assets/reading.js` to show beside the link. A page that is read
   from disk cannot fetch other pages, but it can load a script.
@@ -19,19 +20,50 @@ from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
+from sphinx_design.dropdown import dropdown_title
 from sphinx_proof.nodes import unenumerable_node
 
 NUMBER = r"\(?[A-Z]?\d+[A-Z]?′?\)?"
 TOKEN = re.compile(r"\\[a-zA-Z]+|[^\s{}]")
+KINDS = "Algorithm|Appendix|Assumption|Corollary|Definition|Figure|Lemma|Proposition|Remark|Section|Theorem"
+MENTION = re.compile(
+    rf"\b(?P<kind>{KINDS})[ \u00a0](?P<number>[A-D]?\d*(?:\.\d)?[A-D]?′?)(?![\w.]\w)"
+    r"|(?<![\w)])\((?P<equation>\d{1,2}|[B-D]\d{1,2})\)"
+)
 MANIFOLD = frozenset(
-    {"A", "B", "D", "H", "P", "R", "T", "X", "a", "c", "d", "e", "i", "j", "k", "m", "n", "q", "r", "s", "v"}
+    {
+        "A",
+        "B",
+        "D",
+        "H",
+        "P",
+        "R",
+        "T",
+        "X",
+        "a",
+        "c",
+        "d",
+        "e",
+        "i",
+        "i,j",
+        "j",
+        "k",
+        "m",
+        "n",
+        "p",
+        "q",
+        "r",
+        "s",
+        "v",
+    }
 )
 """Letters that stand for several things in the book; a preview that guesses would mislead."""
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Register the two parts with Sphinx."""
+    """Register the parts with Sphinx."""
     app.add_transform(Numbers)
+    app.connect("doctree-resolved", link_numbers)
     app.connect("build-finished", write_previews)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
@@ -70,9 +102,57 @@ def paper_name(node: nodes.Element) -> str | None:
         return found.group(1) if found else None
     if isinstance(node, nodes.title) and isinstance(node.parent, nodes.section):
         found = re.match(r"(\d+(?:\.\d+)?|[A-D]) ", node.astext())
-        if found:
+        if found and (found.group(1)[0].isdigit() or isinstance(node.parent.parent, nodes.document)):
             return f"{'Section' if found.group(1)[0].isdigit() else 'Appendix'} {found.group(1)}"
     return None
+
+
+# ---------------------------------------------------------------------------------------------- links from mentions
+
+
+def link_numbers(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """Turn mentions of numbered things in the text of a page into links, to the same page where it has the thing."""
+    places: dict[str, list[tuple[str, str]]] = {}
+    for page, entries in app.env.get_domain("index").data["entries"].items():
+        for _, name, target, _, _ in entries:
+            places.setdefault(name, []).append((page, target))
+    untouched = (
+        nodes.reference,
+        nodes.literal,
+        nodes.literal_block,
+        nodes.math,
+        nodes.math_block,
+        nodes.raw,
+        nodes.title,
+    )
+    for text in list(doctree.findall(nodes.Text)):
+        above = set(ancestors(text))
+        if any(isinstance(node, untouched) for node in above):
+            continue
+        inside = {identifier for node in above for identifier in node["ids"] if not isinstance(node, nodes.section)}
+        parts, end = list[nodes.Node](), 0
+        for found in MENTION.finditer(text):
+            name = f"{found['kind']} {found['number']}" if found["kind"] else f"equation {found['equation']}"
+            known = sorted(places.get(name, []), key=lambda place: place[0] != docname)
+            if not known or known[0][1] in inside:
+                continue
+            page, target = known[0]
+            address = f"{app.builder.get_relative_uri(docname, page) if page != docname else ''}#{target}"
+            link = nodes.reference("", "", nodes.inline("", found.group()), internal=True, refuri=address)
+            link["classes"].append("mention")
+            parts += [nodes.Text(text[end : found.start()]), link]
+            end = found.end()
+        if parts and text.parent is not None:
+            text.parent.replace(text, [*parts, nodes.Text(text[end:])])
+
+
+def ancestors(node: nodes.Node) -> list[nodes.Element]:
+    """The elements that a node stands in, innermost first."""
+    found = []
+    while node.parent is not None:
+        node = node.parent
+        found.append(node)
+    return found
 
 
 # ---------------------------------------------------------------------------------------------- previews
@@ -115,7 +195,7 @@ def resolve(page: str, file: str) -> str:
 def preview(target: Tag) -> str:
     """Return what to show for a link to this element, as HTML without links and identifiers; empty for nothing."""
     classes = target.get_attribute_list("class")
-    if box := (target if "proof" in classes else target.find_parent(class_="proof")):
+    if box := (target if {"proof", "exercise"} & set(classes) else target.find_parent(class_=["proof", "exercise"])):
         found = [box]
     elif "math" in classes or target.name == "figure":
         found = target.select("figcaption") or [target]
