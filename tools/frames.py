@@ -162,8 +162,8 @@ def sawtooth(
         "alt": "Two panels against updates: the distance of the fitness from its optimum, and the biased loss, as "
         "medians with quartiles.",
         "sliders": [
-            slider("training steps between updates", steps, steps.index(50)),
-            slider("selection pressure β", betas, betas.index(1.0)),
+            slider("training steps between updates", steps, 3),
+            slider("selection pressure β", betas, 2),
         ],
         "panels": [
             {

@@ -27,7 +27,7 @@ NUMBER = r"\(?[A-Z]?\d+[A-Z]?′?\)?"
 TOKEN = re.compile(r"\\[a-zA-Z]+|[^\s{}]")
 KINDS = "Algorithm|Appendix|Assumption|Corollary|Definition|Figure|Lemma|Proposition|Remark|Section|Theorem"
 MENTION = re.compile(
-    rf"\b(?P<kind>{KINDS})[ \u00a0](?P<number>[A-D]?\d*(?:\.\d)?[A-D]?′?)(?![\w.]\w)"
+    rf"\b(?P<kind>{KINDS})[ \u00a0](?P<number>[A-D]?\d+(?:\.\d)?[A-D]?′?|[A-D])(?![\w.]\w)"
     r"|(?<![\w)])\((?P<equation>\d{1,2}|[B-D]\d{1,2})\)"
 )
 MANIFOLD = frozenset(
@@ -117,13 +117,8 @@ def link_numbers(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         for _, name, target, _, _ in entries:
             places.setdefault(name, []).append((page, target))
     untouched = (
-        nodes.reference,
-        nodes.literal,
-        nodes.literal_block,
-        nodes.math,
-        nodes.math_block,
-        nodes.raw,
-        nodes.title,
+        *(nodes.reference, nodes.literal, nodes.literal_block, nodes.math, nodes.math_block, nodes.raw, nodes.title),
+        *(addnodes.pending_xref, dropdown_title),  # a summary is a button, in which links are out of reach
     )
     for text in list(doctree.findall(nodes.Text)):
         above = set(ancestors(text))
