@@ -211,7 +211,7 @@
     function step(stamp) {
       if (!playing) return;
       const jumping = (Math.floor(now) + 1) % data.per_update === 0;
-      now = Math.min(now + ((stamp - before) / 1000) * (jumping ? 2 : 9), last);
+      now = Math.min(now + (Math.max(stamp - before, 0) / 1000) * (jumping ? 2 : 9), last); // a frame may be dated early
       before = stamp;
       draw();
       if (now >= last) return play(false);

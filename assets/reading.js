@@ -1,26 +1,13 @@
-/* Reading aids: previews of links and symbols on hover and focus, long proofs folded, search from disk. */
+/* Reading aids: previews of links and symbols on hover and focus, folded parts that open, search from disk. */
 (() => {
   const root = new URL("..", document.currentScript.src);
-  const LONG = 600; // characters of a proof that is folded
 
   // A page read from disk may not fetch others, which the search would do for its excerpts.
   if (location.protocol === "file:" && typeof DOCUMENTATION_OPTIONS !== "undefined")
     DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
 
-  /* ------------------------------------------------------------------------------------------ long proofs */
+  /* ------------------------------------------------------------------------------------------ what is folded */
 
-  function fold() {
-    for (const proof of document.querySelectorAll("div.proof.admonition:not(.theorem, .lemma) > p:first-child")) {
-      const box = proof.parentElement;
-      if (!/^Proof\b/.test(proof.textContent) || box.textContent.length < LONG) continue;
-      const details = document.createElement("details"), summary = document.createElement("summary");
-      details.className = "folded-proof";
-      summary.textContent = "Proof";
-      proof.firstChild.textContent = proof.firstChild.textContent.replace(/^Proof\.\s*/, "");
-      details.append(summary, ...box.childNodes);
-      box.append(details);
-    }
-  }
   function openLinked() {
     const id = decodeURIComponent(location.hash.slice(1));
     const target = id && document.getElementById(id);
@@ -109,7 +96,6 @@
   const previewed = (node) => node.closest?.("article a.reference.internal[href*='#'], article .math mjx-container");
 
   addEventListener("DOMContentLoaded", () => {
-    fold();
     openLinked();
     addEventListener("hashchange", openLinked);
     document.addEventListener("mouseover", ({ target }) => {

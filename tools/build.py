@@ -237,7 +237,7 @@ def book() -> int:
             print(f"note: chapters/{name}.ipynb is not what its twin says; 'exec' remakes it, 'take' keeps its edits")
     compute_frames()
     _lay_out(chapters)
-    mark = hashlib.sha256()
+    mark = hashlib.sha256((ROOT / "tools" / "reading.py").read_bytes())
     for path in sorted(p for p in SOURCE.rglob("*") if p.is_file()):
         mark.update(path.relative_to(SOURCE).as_posix().encode() + path.read_bytes())
     front, stamp = BUILD / "html" / "index.html", BUILD / "html.sha256"

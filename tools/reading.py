@@ -2,6 +2,7 @@
 
 - The paper's numbers become entries of the index, so that the search finds "Theorem 10", "equation 22", "Figure 2" and
   "Section 2.1" and leads to the place.
+- Long proofs are folded.
 - Where the text says "(13)" or "Theorem 10", it links to it.
 - ``_static/previews.js`` holds what stands behind every link inside the book (equations, boxes, captions, entries of
   the bibliography) and the meaning of the symbols, for `assets/reading.js` to show beside the link. A page that is read
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,7 +23,7 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 from sphinx_design.dropdown import dropdown_title
-from sphinx_proof.nodes import unenumerable_node
+from sphinx_proof.nodes import proof_node, unenumerable_node
 
 NUMBER = r"\(?[A-Z]?\d+[A-Z]?′?\)?"
 TOKEN = re.compile(r"\\[a-zA-Z]+|[^\s{}]")
@@ -30,6 +32,8 @@ MENTION = re.compile(
     rf"\b(?P<kind>{KINDS})[ \u00a0](?P<number>[A-D]?\d+(?:\.\d)?[A-D]?′?|[A-D])(?![\w.]\w)"
     r"|(?<![\w)])\((?P<equation>\d{1,2}|[B-D]\d{1,2})\)"
 )
+LONG = 400
+"""Characters, with those of formulas, of a proof that is folded."""
 MANIFOLD = frozenset(
     {
         "A",
@@ -63,9 +67,14 @@ MANIFOLD = frozenset(
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the parts with Sphinx."""
     app.add_transform(Numbers)
+    app.add_transform(Folds)
+    app.connect(
+        "env-updated", lambda app, env: env.found_docs
+    )  # a number that is new anywhere may be linked everywhere
     app.connect("doctree-resolved", link_numbers)
     app.connect("build-finished", write_previews)
-    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
+    mark = zlib.crc32(Path(__file__).read_bytes())  # pages are read anew when this file changes
+    return {"version": "1", "env_version": mark, "parallel_read_safe": True, "parallel_write_safe": True}
 
 
 # ---------------------------------------------------------------------------------------------- numbers in the index
@@ -87,6 +96,21 @@ class Numbers(SphinxTransform):
             target = node.parent if isinstance(node.parent, nodes.section) and isinstance(node, nodes.title) else node
             entry = addnodes.index(entries=[("single", name, target["ids"][0], "main", None)])
             target.parent.insert(target.parent.index(target), entry)
+
+
+class Folds(SphinxTransform):
+    """Fold long proofs; `assets/reading.js` opens them when they are printed or linked to."""
+
+    default_priority = 841
+
+    def apply(self, **_: Any) -> None:
+        """Put every long proof into an element that opens and closes."""
+        for proof in list(self.document.findall(proof_node)):
+            if len(proof.astext()) > LONG:
+                place = proof.parent.index(proof)
+                opening = '<details class="folded-proof"><summary>Proof</summary>'
+                proof.parent.insert(place + 1, nodes.raw("", "</details>", format="html"))
+                proof.parent.insert(place, nodes.raw("", opening, format="html"))
 
 
 def paper_name(node: nodes.Element) -> str | None:
