@@ -6,6 +6,19 @@
   if (location.protocol === "file:" && typeof DOCUMENTATION_OPTIONS !== "undefined")
     DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
 
+  /* Results that lead to a numbered thing say which: the search itself shows the title of the page alone. */
+  function nameResults(results) {
+    const { indexentries, docnames } = Search._index;
+    const names = new Map();
+    for (const [name, places] of Object.entries(indexentries))
+      for (const [page, id] of places) names.set(`${docnames[page]}.html#${id}`, name);
+    for (const link of results.querySelectorAll("li > a:not([data-named])")) {
+      const name = names.get(link.href.slice(root.href.length).replace(/\?[^#]*/, ""));
+      if (name) link.append(` › ${name[0].toUpperCase()}${name.slice(1)}`);
+      link.dataset.named = "";
+    }
+  }
+
   /* ------------------------------------------------------------------------------------------ what is folded */
 
   function openLinked() {
@@ -72,6 +85,8 @@
     box.setAttribute("role", "tooltip");
     window.MathJax?.typesetClear?.([box]);
     box.innerHTML = inside;
+    if (box.firstElementChild?.matches(".math")) box.setAttribute("aria-label", box.textContent.replace(/\\[[\]]/g, "").trim());
+    else box.removeAttribute("aria-label"); // typeset mathematics alone has no text of its own
     box.hidden = false;
     element.setAttribute("aria-describedby", "preview");
     element.removeAttribute("title");
@@ -98,6 +113,8 @@
   addEventListener("DOMContentLoaded", () => {
     openLinked();
     addEventListener("hashchange", openLinked);
+    const results = document.getElementById("search-results");
+    if (results) new MutationObserver(() => nameResults(results)).observe(results, { childList: true, subtree: true });
     document.addEventListener("mouseover", ({ target }) => {
       const element = previewed(target);
       if (element) soon(element, element.matches("a") ? 250 : 500);

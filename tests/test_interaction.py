@@ -440,6 +440,8 @@ def test_search_finds_the_papers_numbers(browser, query, found):
     page.wait_for_function("document.querySelector('#search-results')?.textContent.includes('found')")
     links = page.locator("#search-results li a").evaluate_all("all => all.map(a => a.href)")
     assert any(f"/{found}" in link for link in links[:8])
+    first = page.locator("#search-results li a").first
+    assert first.inner_text().lower().endswith(f"› {query.lower()}")
     assert not asked
     assert not complaints
     page.context.close()

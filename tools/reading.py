@@ -109,6 +109,8 @@ class Folds(SphinxTransform):
             if len(proof.astext()) > LONG:
                 place = proof.parent.index(proof)
                 opening = '<details class="folded-proof"><summary>Proof</summary>'
+                first = next(iter(proof.findall(nodes.Text)))  # its word "Proof." is now in the summary
+                first.parent.replace(first, nodes.Text(first.removeprefix("Proof. ")))
                 proof.parent.insert(place + 1, nodes.raw("", "</details>", format="html"))
                 proof.parent.insert(place, nodes.raw("", opening, format="html"))
 
