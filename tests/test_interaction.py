@@ -395,12 +395,31 @@ def test_a_mentioned_equation_is_a_link_with_a_preview(browser):
     page.context.close()
 
 
+@pytest.mark.parametrize("name", ["02_modelling", "04_convergence", "c_proofs"])
+def test_both_ends_of_a_wide_equation_can_be_scrolled_to_on_a_phone(browser, name):
+    page, *_ = visit(browser, f"chapters/{name}.html", viewport={"width": 390, "height": 844})
+    cut = page.evaluate(
+        """() => [...document.querySelectorAll("div.math mjx-container")].filter(box => box.checkVisibility() &&
+          [...box.querySelectorAll("mjx-c")].some(c => {
+            const glyph = c.getBoundingClientRect(), frame = box.getBoundingClientRect();
+            return glyph.left < Math.max(frame.left, 0) - 1 || glyph.right > frame.left + box.scrollWidth + 1;
+          })).map(box => box.textContent.slice(0, 40))"""
+    )
+    assert not cut
+    page.context.close()
+
+
 def test_a_formula_explains_its_symbols(browser):
     page, *_ = visit(browser, "chapters/04_convergence.html")
     formula = page.locator("article p .math mjx-container").first
-    formula.hover()
-    page.get_by_role("tooltip").wait_for()
-    assert "effective fitness" in page.get_by_role("tooltip").inner_text()
+    tip = page.get_by_role("tooltip")
+    for ask in (formula.hover, formula.focus):
+        ask()
+        tip.wait_for()
+        assert "effective fitness" in tip.inner_text()
+        page.keyboard.press("Escape")
+        page.mouse.move(0, 0)
+        assert tip.is_hidden()
     page.context.close()
 
 
@@ -436,7 +455,7 @@ def test_long_proofs_are_folded_until_linked_to_or_printed(browser):
 )
 def test_search_finds_the_papers_numbers(browser, query, found):
     page, asked, complaints = visit(browser, BUILD / "html" / "search.html")
-    page.goto(f"{page.url}?q={query.replace(' ', '+')}")
+    page.goto(f"{page.url}?q={query.replace(' ', '+')}", timeout=60_000)
     page.wait_for_function("document.querySelector('#search-results')?.textContent.includes('found')")
     links = page.locator("#search-results li a").evaluate_all("all => all.map(a => a.href)")
     assert any(f"/{found}" in link for link in links[:8])
