@@ -31,6 +31,7 @@ from pbtlib.claims import ledger
 from tools import ledger as ledger_page
 from tools.notebooks import (
     CHAPTERS,
+    KERNEL_ENVIRONMENT,
     ROOT,
     TWINS,
     claims_of,
@@ -48,6 +49,7 @@ from tools.notebooks import (
 BUILD = ROOT / "_build"
 SOURCE = BUILD / "src"
 EXECUTED = BUILD / "executed"
+FRAMES = BUILD / "frames"
 LIBRARY = ROOT / "pbtlib"
 SHARED = ("_config.yml", "_toc.yml", "assets", "data")
 
@@ -233,8 +235,9 @@ def book() -> int:
         path = CHAPTERS / f"{name}.ipynb"
         if not path.is_file() or not same_cells(notebook, nbformat.read(path, as_version=4)):
             print(f"note: chapters/{name}.ipynb is not what its twin says; 'exec' remakes it, 'take' keeps its edits")
+    compute_frames()
     _lay_out(chapters)
-    mark = hashlib.sha256()
+    mark = hashlib.sha256((ROOT / "tools" / "reading.py").read_bytes())
     for path in sorted(p for p in SOURCE.rglob("*") if p.is_file()):
         mark.update(path.relative_to(SOURCE).as_posix().encode() + path.read_bytes())
     front, stamp = BUILD / "html" / "index.html", BUILD / "html.sha256"
@@ -260,7 +263,22 @@ def book() -> int:
 
 
 def _sphinx(command: list[str]) -> bool:
-    return subprocess.run(command, env={**os.environ, "PYTHONWARNINGS": "ignore"}, check=False).returncode != 0
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore", "PYTHONPATH": str(ROOT)}  # finds tools.reading
+    return subprocess.run(command, env=environment, check=False).returncode != 0
+
+
+def compute_frames() -> None:
+    """Compute the moving figures into FRAMES if what they depend on has changed."""
+    code = (ROOT / "tools" / "frames.py").read_text()
+    mark = fingerprint(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)]))
+    stamp = FRAMES / "sha256"
+    if stamp.is_file() and stamp.read_text() == mark:
+        return
+    print("Computing the moving figures")
+    shutil.rmtree(FRAMES, ignore_errors=True)
+    environment = {**os.environ, **KERNEL_ENVIRONMENT}
+    subprocess.run([sys.executable, "-m", "tools.frames", str(FRAMES)], cwd=ROOT, env=environment, check=True)
+    stamp.write_text(mark)
 
 
 def _lay_out(chapters: dict[str, NotebookNode]) -> None:
@@ -287,6 +305,9 @@ def _lay_out(chapters: dict[str, NotebookNode]) -> None:
             if path.is_file():
                 write_if_changed(SOURCE / path.relative_to(ROOT), path.read_bytes())
                 wanted.add(SOURCE / path.relative_to(ROOT))
+    for path in [*FRAMES.glob("*.js"), *FRAMES.glob("*.json")]:
+        write_if_changed(SOURCE / "assets" / "frames" / path.name, path.read_bytes())
+        wanted.add(SOURCE / "assets" / "frames" / path.name)
     for path in SOURCE.rglob("*"):
         if path.is_file() and path not in wanted:
             path.unlink()
