@@ -194,9 +194,15 @@ def execute_into_chapters(wanted: list[str]) -> int:
         changed = store(notebook, CHAPTERS / f"{name}.ipynb")
         print(f"chapters/{name}.ipynb {'written' if changed else 'unchanged'}")
     paths = [path for name in names() if (path := CHAPTERS / f"{name}.ipynb").is_file()]
-    found = {path.stem: claims_of(nbformat.read(path, as_version=4)) for path in paths}
-    write_if_changed(CHAPTERS / "claims.md", ledger_page.page(ledger(), found))
+    for file, text in ledger_pages({path.stem: nbformat.read(path, as_version=4) for path in paths}).items():
+        write_if_changed(CHAPTERS / file, text)
     return 0
+
+
+def ledger_pages(chapters: dict[str, NotebookNode]) -> dict[str, str]:
+    """The pages made from the ledger and the outputs of the chapters, from file name to text."""
+    found = {name: claims_of(notebook) for name, notebook in chapters.items()}
+    return ledger_page.pages(ledger(), found, ledger_page.places(chapters))
 
 
 def figure_files(name: str, notebook: NotebookNode, figures: dict[str, str], *more: str) -> dict[str, str]:
@@ -286,13 +292,16 @@ def book() -> int:
 
 
 def _sphinx(command: list[str]) -> bool:
-    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))  # for the extension tools.pages
-    environment = {**os.environ, "PYTHONWARNINGS": "ignore", "PYTHONPATH": paths}
-    return subprocess.run(command, env=environment, check=False).returncode != 0
+    return subprocess.run(command, env=environment(), check=False).returncode != 0
+
+
+def environment() -> dict[str, str]:
+    """What Sphinx needs to find its extension `tools.pages`, and no warnings from libraries."""
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONWARNINGS": "ignore", "PYTHONPATH": paths}
 
 
 def _lay_out(chapters: dict[str, NotebookNode]) -> None:
-    found = {name: claims_of(notebook) for name, notebook in chapters.items()}
     pages: dict[Path, str] = {}
     for name, notebook in chapters.items():
         copy = nbformat.from_dict(notebook)
@@ -301,11 +310,11 @@ def _lay_out(chapters: dict[str, NotebookNode]) -> None:
         foot.id = "provenance"
         copy.cells.append(foot)
         pages[Path("chapters") / f"{name}.ipynb"] = nbformat.writes(copy) + "\n"
-        stamp = (f"commit {_commit()}", f"executed in {made['seconds']:.1f} s")
+        stamp = (f"commit {commit()}", f"executed in {made['seconds']:.1f} s")
         for file, text in figure_files(name, notebook, made["figures"], *stamp).items():
             pages[Path("chapters") / FIGURES.name / file] = text
     plain = {path.name: path.read_text() for path in CHAPTERS.glob("*.md")}
-    plain["claims.md"] = ledger_page.page(ledger(), found)
+    plain |= ledger_pages(chapters)
     for name, text in plain.items():
         pages[Path("chapters") / name] = f"{text}\n\n{_provenance(None, None)}\n"
     for path in CHAPTERS.glob("*.bib"):
@@ -324,7 +333,7 @@ def _lay_out(chapters: dict[str, NotebookNode]) -> None:
 
 
 def _provenance(notebook: NotebookNode | None, seconds: float | None) -> str:
-    parts = [f"pbtlib {pbtlib.__version__}", f"commit {_commit()}"]
+    parts = [f"pbtlib {pbtlib.__version__}", f"commit {commit()}"]
     if notebook is not None and code_cells(notebook):
         parts += [*_settings(notebook), f"executed in {seconds:.1f} s", f"Python {platform.python_version()}"]
     return f'<p class="provenance">How this page was made: {" · ".join(parts)}.</p>'
@@ -335,7 +344,9 @@ def _settings(notebook: NotebookNode) -> list[str]:
     return [*([f"seed {seed}"] if seed else []), f"scale {scale}"]
 
 
-def _commit() -> str:
+def commit() -> str:
+    """The commit of the working tree; a trailing ``+`` says that files differ from it."""
+
     def git(*words: str) -> str:
         return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True).stdout
 

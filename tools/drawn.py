@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 FOLDER = "PBTLIB_DRAWN"
 COLUMNS = ("part", "x", "y", "x_low", "x_high", "y_low", "y_high", "value")
-MOST_ROWS = 8000
+MOST_ROWS = 5000
 LONG = 100
 
 Table = dict[str, NDArray[np.float64]]
@@ -75,7 +75,7 @@ def as_csv(fig: Any, most_rows: int = MOST_ROWS) -> str:
     total = sum(_length(table) for *_, table in series)
     if total > most_rows:
         step = -(-total // most_rows)
-        series = [(*what, _thinned(table, step) if _length(table) > LONG else table) for *what, table in series]
+        series = [(panel, kind, name, _thinned(table, step)) for panel, kind, name, table in series]
         left = sum(_length(table) for *_, table in series)
         head.append(
             f"thinned: {left} of {total} rows are here; of series longer than {LONG} points every {step}th and the last"
@@ -165,13 +165,13 @@ def _artists(axis: Any, missing: Counter[str]) -> Iterator[tuple[str, str, Table
         elif isinstance(artist, FillBetweenPolyCollection):
             yield "band", named(artist, "band"), _band(artist)
         elif isinstance(artist, Quiver):
-            x, y = artist.XY.T
+            x, y = np.asarray(artist.XY, float).T
             yield "arrows", named(artist, "arrows"), _columns(x=x, y=y, x_high=x + artist.U, y_high=y + artist.V)
         elif isinstance(artist, PathCollection):
-            x, y = np.ma.filled(artist.get_offsets().astype(float), np.nan).T
+            offsets: Any = np.ma.asarray(artist.get_offsets(), float)
             value = artist.get_array()
-            table = _columns(x=x, y=y) if value is None else _columns(x=x, y=y, value=np.ravel(value))
-            yield "points", named(artist, "points"), table
+            table = _columns(x=offsets[:, 0], y=offsets[:, 1])
+            yield "points", named(artist, "points"), table if value is None else table | _columns(value=value)
         elif isinstance(artist, (LineCollection, PolyCollection)):
             kind = "lines" if isinstance(artist, LineCollection) else "polygons"
             table = _in_data(axis, artist, _paths(artist.get_paths(), artist.get_array()))
@@ -205,7 +205,7 @@ def _finite(table: Table) -> Table:
 
 def _thinned(table: Table, step: int) -> Table:
     n = _length(table)
-    keep = np.unique(np.r_[np.arange(0, n, step), n - 1]) if n > 2 else np.arange(n)
+    keep = np.unique(np.r_[np.arange(0, n, step), n - 1]) if n > LONG else np.arange(n)
     return {name: column[keep] for name, column in table.items()}
 
 
