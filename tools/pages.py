@@ -54,7 +54,7 @@ def _note(notes: list[str], start: str) -> str:
 
 def write_tests(app: Sphinx, exception: Exception | None) -> None:
     """Write each test file as a page with an anchor for each of its functions, for the ledger to point at."""
-    if exception or app.builder.format != "html":
+    if exception or app.builder.name != "html":
         return
     look = HtmlFormatter(style="a11y-high-contrast-light", nobackground=True)
     folder = Path(app.outdir) / "tests"
@@ -93,10 +93,17 @@ def launch_only_with_an_address(app: Sphinx, config: Any) -> None:
         config.html_theme_options.pop("launch_buttons", None)
 
 
+def write_one_page_as_many(app: Sphinx) -> None:
+    """Let the builder of one long page write every node as the usual one does; extensions may forget it."""
+    handlers = app.registry.translation_handlers
+    handlers["singlehtml"] = {**handlers.get("html", {}), **handlers.get("singlehtml", {})}
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register with Sphinx."""
     app.add_transform(FigureData)
     app.connect("config-inited", launch_only_with_an_address)
+    app.connect("builder-inited", write_one_page_as_many)
     app.connect("html-page-context", mend)
     app.connect("build-finished", write_tests)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

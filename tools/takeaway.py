@@ -44,7 +44,8 @@ VIEWS: dict[str, dict[str, Any]] = {
 PRINT = """
 @page { size: A4; margin: 20mm 18mm; }
 .bd-header, .bd-sidebar, .bd-sidebar-primary, .bd-sidebar-secondary, .bd-header-article, .prev-next-footer, .bd-footer,
-.bd-footer-content, .headerlink, .copybtn, .toggle-button, #pst-skip-link, .ledger-filters,
+.bd-footer-content, .headerlink, .copybtn, .toggle-button, #pst-skip-link, #pst-back-to-top,
+dialog, .ledger-filters,
 .cell.tag_hide-input > details, div.cell > details.hide.above-input { display: none !important; }
 .bd-main, .bd-content, .bd-article-container, .bd-article { display: block !important; max-width: none !important;
   padding: 0 !important; margin: 0 !important; overflow: visible !important; }
@@ -78,7 +79,7 @@ PREPARE = """
     const wide = Math.max(inner.scrollWidth, inner.getBoundingClientRect().width, sum.scrollWidth);
     if (room && wide > room) sum.style.fontSize = Math.floor(98 * room / wide) + "%";
   }
-  document.querySelector(".bd-article").insertAdjacentHTML("afterbegin", front);
+  document.body.insertAdjacentHTML("afterbegin", front);
 }
 """
 
@@ -101,10 +102,15 @@ def main() -> int:
     return 0
 
 
+def chromium_path() -> str | None:
+    """Where the Chromium of this machine is."""
+    return os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+
+
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """A headless Chromium of this machine."""
-    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    path = chromium_path()
     if path is None:
         raise SystemExit("No Chromium on this machine; install one or set CHROMIUM to its path.")
     with sync_playwright() as playwright:
@@ -115,7 +121,8 @@ def chromium() -> Iterator[Browser]:
 
 def open_page(page: Page, path: Path) -> None:
     """Load a page from disk and wait until its mathematics is typeset."""
-    page.goto(path.as_uri(), timeout=120_000)
+    page.goto(path.as_uri(), wait_until="domcontentloaded", timeout=600_000)
+    page.wait_for_load_state("load", timeout=600_000)
     page.evaluate("window.MathJax?.startup?.promise?.then(() => true)")
 
 
@@ -126,7 +133,9 @@ def pdf() -> Path:
     with tempfile.TemporaryDirectory() as folder:
         words = ["build", str(SOURCE), "--path-output", folder, "--builder", "singlehtml", "-q"]
         subprocess.run([str(tool), *words], env=environment(), check=True)
-        whole = next(Path(folder).glob("_build/singlehtml/*.html"))
+        built = Path(folder) / "_build" / "singlehtml"
+        whole = built / "book.html"  # its links to style and pictures start at the top folder
+        shutil.copy(built / f"{toc_files()[0]}.html", whole)
         with chromium() as browser:
             page = browser.new_page(viewport={"width": 680, "height": 1000})
             open_page(page, whole)
