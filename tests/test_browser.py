@@ -50,7 +50,8 @@ def visit(browser, name, **context):
 
 def violations(page, rules):
     """What axe finds, as lines: the rule, the element, the reason."""
-    found = Axe().run(page, options={"resultTypes": ["violations"], "runOnly": rules}).response["violations"]
+    options = {"resultTypes": ["violations"], "runOnly": rules, "preload": False}  # it would fetch the style sheets
+    found = Axe().run(page, options=options).response["violations"]
     return [
         f"{rule['id']}: {node['html'][:200]} ({(node['any'] + node['all'] + node['none'])[0]['message']})"
         for rule in found
@@ -77,14 +78,14 @@ def seen(browser):
 
     @cache
     def look(name):
-        page, asked, complaints = visit(browser, name, reduced_motion="reduce", color_scheme="light")
+        phone, desk = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
+        page, asked, complaints = visit(browser, name, viewport=phone, reduced_motion="reduce", color_scheme="light")
         page.add_style_tag(content="* { transition: none !important; animation: none !important; }")
         found = {"asked": asked, "complaints": complaints, "figures": page.evaluate(FIGURES), "ids": page.evaluate(IDS)}
         found["provenance"] = page.locator(".provenance").count()
-        page.set_viewport_size({"width": 390, "height": 844})
         found["phone"] = page.evaluate("document.documentElement.scrollWidth")
         found["scrolling"] = violations(page, ["scrollable-region-focusable"])
-        page.set_viewport_size({"width": 1280, "height": 900})
+        page.set_viewport_size(desk)
         if name not in WHOLE:
             page.add_style_tag(content="mjx-container, pre { display: none !important; }")
         found["light"] = violations(page, STANDARD)

@@ -81,10 +81,18 @@ def write_tests(app: Sphinx, exception: Exception | None) -> None:
 
 
 def mend(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
-    """Take a deprecated role off the bibliography."""
+    """Take a deprecated role off the bibliography, and off every element an id that an earlier one bears."""
+    seen: set[str] = set()
+
+    def once(found: re.Match[str]) -> str:
+        words = found[0] if found[1] not in seen else ""
+        seen.add(found[1])
+        return words
+
     if "body" in context:
         body = context["body"].replace(' role="doc-biblioentry"', "")
-        context["body"] = body.replace('<div role="list" class="citation-list">', '<div class="citation-list">')
+        body = body.replace('<div role="list" class="citation-list">', '<div class="citation-list">')
+        context["body"] = re.sub(r'(?<=[\w"]) id="([^"<>]*)"(?=[^<>]*>)', once, body)
 
 
 def launch_only_with_an_address(app: Sphinx, config: Any) -> None:

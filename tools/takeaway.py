@@ -47,15 +47,16 @@ PRINT = """
 .bd-footer-content, .headerlink, .copybtn, .toggle-button, #pst-skip-link, #pst-back-to-top,
 dialog, .ledger-filters,
 .cell.tag_hide-input > details, div.cell > details.hide.above-input { display: none !important; }
-.bd-main, .bd-content, .bd-article-container, .bd-article { display: block !important; max-width: none !important;
+body, .bd-container, .bd-container__inner, .bd-main, .bd-content, .bd-article-container, .bd-article {
+  display: block !important; max-width: none !important;
   padding: 0 !important; margin: 0 !important; overflow: visible !important; }
-html { font-size: 10.5pt !important; }
+html { font-size: 9.5pt !important; }
 body { background: #fff !important; }
 section > h1 { break-before: page; }
 h1, h2, h3, h4, summary { break-after: avoid; }
-figure, table, .admonition-title, mjx-container, li.ledger, .ledger > summary { break-inside: avoid; }
+figure, .cell_input, .admonition-title, mjx-container, li.ledger, .ledger > summary { break-inside: avoid; }
 figure img { max-height: 220mm; max-width: 100%; }
-pre { white-space: pre-wrap !important; overflow: visible !important; font-size: 7.8pt !important; }
+pre { white-space: pre-wrap !important; overflow: visible !important; font-size: 7.2pt !important; }
 div.math, .cell_output .text_html, .bd-content table, .ledger-graph { overflow: visible !important; }
 .ledger-graph svg { max-width: 100%; height: auto; }
 a { color: inherit; text-decoration: none; }
