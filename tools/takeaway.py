@@ -52,13 +52,14 @@ body, .bd-container, .bd-container__inner, .bd-main, .bd-content, .bd-article-co
   padding: 0 !important; margin: 0 !important; overflow: visible !important; }
 html { font-size: 9.5pt !important; }
 body { background: #fff !important; }
-section > h1 { break-before: page; }
+section > h1, span[id^="document-"] + section { break-before: page; }
 h1, h2, h3, h4, summary { break-after: avoid; }
 figure, .cell_input, .admonition-title, mjx-container, li.ledger, .ledger > summary { break-inside: avoid; }
 figure img { max-height: 220mm; max-width: 100%; }
 pre { white-space: pre-wrap !important; overflow: visible !important; font-size: 7.2pt !important; }
 div.math, .cell_output .text_html, .bd-content table, .ledger-graph { overflow: visible !important; }
-.ledger-graph svg { max-width: 100%; height: auto; }
+.ledger-graph { break-inside: avoid; border: none !important; }
+.ledger-graph svg { width: 100%; height: auto; max-height: 235mm; }
 a { color: inherit; text-decoration: none; }
 .title-page { height: 245mm; display: flex; flex-direction: column; justify-content: center; gap: 1.5rem;
   break-after: page; }
@@ -147,6 +148,7 @@ def pdf() -> Path:
             page.pdf(
                 path=target,
                 prefer_css_page_size=True,
+                print_background=True,
                 display_header_footer=True,
                 header_template="<span></span>",
                 footer_template=number,
