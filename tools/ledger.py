@@ -425,11 +425,16 @@ def layers(records: dict[str, Record]) -> list[list[list[str]]]:
 def graph(records: dict[str, Record]) -> str:
     """Return the graph of which claim rests on which as SVG: colour, outline and mark say the status."""
     width, height, across, down = 212, 26, 268, 34
-    boxes, lines, top, groups = [], [], 10, layers(records)
-    for columns in groups:
+    groups = layers(records)
+    wide = across * max(map(len, groups), default=1)
+    boxes, lines, left, top, shelf = [], [], 0, 10, 0
+    for columns in groups:  # side by side as long as they fit, then on the next shelf
         tallest = max(map(len, columns))
+        if left + across * len(columns) > wide:
+            left, top, shelf = 0, top + shelf, 0
+        shelf = max(shelf, down * tallest + 14)
         at = {
-            name: (10 + across * i, top + down * (k + (tallest - len(column)) / 2))
+            name: (10 + left + across * i, top + down * (k + (tallest - len(column)) / 2))
             for i, column in enumerate(columns)
             for k, name in enumerate(column)
         }
@@ -445,8 +450,8 @@ def graph(records: dict[str, Record]) -> str:
                 a, b = at[other]
                 a, b, c = a + width, b + height / 2, y + height / 2
                 lines.append(f'<path d="M{a} {b:g}C{(a + x) / 2:g} {b:g} {(a + x) / 2:g} {c:g} {x} {c:g}"/>')
-        top += down * tallest + 14
-    wide = 10 + across * (max(map(len, groups), default=1) - 1) + width + 10
+        left += across * len(columns)
+    top += shelf
     key = " · ".join(f"{MARKS[s]} {s}" for s in STATUSES if any(r.status == s for r in records.values()))
     return (
         f'<div class="ledger-graph" id="ledger-graph" role="region" aria-label="Graph of the claims" tabindex="0">'
