@@ -187,7 +187,7 @@ def shots(pages: list[str]) -> Path:
             page = browser.new_context(**options).new_page()
             for name in pages:
                 open_page(page, HTML / f"{name}.html")
-                page.screenshot(path=folder / f"{Path(name).name}-{view}.png", full_page=True)
+                page.screenshot(path=folder / f"{Path(name).name}-{view}.png", full_page=True, timeout=300_000)
     return folder
 
 
