@@ -40,3 +40,23 @@
   window.addEventListener("hashchange", follow);
   follow();
 })();
+
+// On a narrow screen a formula in a line of text may be wider than the line: let it scroll by itself.
+(() => {
+  const mark = () => {
+    const formulas = [...document.querySelectorAll(".bd-article mjx-container:not([display])")];
+    formulas.forEach((formula) => formula.classList.remove("wide"));
+    const wide = formulas.filter((formula) => {
+      const block = formula.closest("p, li, dd, td, th, figcaption, summary, h1, h2, h3, h4, div");
+      return formula.getBoundingClientRect().width > block.clientWidth;
+    });
+    wide.forEach((formula) => formula.classList.add("wide"));
+  };
+  let waiting;
+  const later = () => { clearTimeout(waiting); waiting = setTimeout(mark, 200); };
+  window.addEventListener("load", () => {
+    window.MathJax?.startup?.promise?.then(mark);
+    window.addEventListener("resize", later);
+    document.addEventListener("toggle", later, true);
+  });
+})();

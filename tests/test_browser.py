@@ -70,6 +70,16 @@ FIGURES = """
   };
 })
 """
+CUT = """
+[...document.querySelectorAll(".bd-article :is(mjx-container, img, table, pre, svg)")].filter((part) => {
+  if (!part.checkVisibility() || part.getBoundingClientRect().right <= innerWidth) return false;
+  for (let box = part; box !== document.body; box = box.parentElement) {
+    if (["auto", "scroll"].includes(getComputedStyle(box).overflowX)) return false;
+  }
+  return true;
+}).map((part) => part.closest("p, li, figure, section").outerHTML.slice(0, 200))
+"""
+"""What sticks out of a narrow screen and cannot be scrolled to."""
 IDS = "[...document.querySelectorAll('[id]')].map(e => e.id).filter((id, k, all) => all.indexOf(id) < k)"
 
 
@@ -85,6 +95,8 @@ def seen(browser):
         found = {"asked": asked, "complaints": complaints, "figures": page.evaluate(FIGURES), "ids": page.evaluate(IDS)}
         found["provenance"] = page.locator(".provenance").count()
         found["phone"] = page.evaluate("document.documentElement.scrollWidth")
+        page.wait_for_timeout(50)
+        found["cut"] = page.evaluate(CUT)
         found["scrolling"] = violations(page, ["scrollable-region-focusable"])
         page.set_viewport_size(desk)
         if name not in WHOLE:
@@ -109,6 +121,7 @@ def test_a_page_needs_no_network_and_raises_no_error(seen, name):
 def test_a_page_does_not_scroll_sideways_on_a_phone(seen, name):
     assert seen(name)["phone"] <= 390
     assert not seen(name)["scrolling"]
+    assert not seen(name)["cut"]
 
 
 @PAGE
@@ -184,6 +197,16 @@ def test_the_archive_holds_every_page():
         names = set(packed.namelist())
     top = min(names, key=len).rstrip("/")
     assert {f"{top}/{page}" for page in [*PAGES, "index.html", "_static/mathjax/tex-mml-chtml.js"]} <= names
+
+
+def test_what_is_cut_off_on_a_phone_would_be_noticed(browser, tmp_path):
+    picture = '<img style="width: 500px; height: 9px" src="data:,">'
+    (tmp_path / "page.html").write_text(
+        f'<body class="bd-article" style="overflow: hidden"><p>{picture}</p><p style="overflow-x: auto">{picture}</p>'
+    )
+    page, _, _ = visit(browser, tmp_path / "page.html", viewport={"width": 390, "height": 844})
+    assert len(page.evaluate(CUT)) == 1
+    page.context.close()
 
 
 # ---------------------------------------------------------------------------------------------- menus and links

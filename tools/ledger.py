@@ -65,7 +65,8 @@ control and its status.
 DISAGREEMENTS = """# Where we disagree
 
 Entries of the [ledger](claims.md) that are recorded as "disagrees", or that speak against something the paper says or
-supposes. The text at hand had lost its formulas; where this book and the published paper differ, the paper wins.
+supposes. The status is that of our statement. The text at hand had lost its formulas; where this book and the
+published paper differ, the paper wins.
 """
 
 
