@@ -170,11 +170,11 @@ class Himmelblau:
     def equilibrium_sample(self, h: Array, rng: np.random.Generator) -> Array:
         r"""Draw θ ~ μ_h exactly, the training of Algorithm 2; shape (..., N, 2).
 
-        Since :math:`e^{-\alpha H} = \int_H^\infty \alpha e^{-\alpha E}dE`, the Gibbs measure is a mixture over levels E of
-        uniform laws on {H ≤ E}, with weights :math:`\alpha e^{-\alpha E}` times that set's area. A set B(E) that provably
-        contains {H ≤ E} takes its place, and a point of B(E) is accepted if H ≤ E: exact for every noise, with an
-        acceptance rate of about a half (a third at worst up to |h₂| = 30). At h₂ = 0 the draw is a minimiser, chosen
-        with the weights det(∇²H)^{-1/2} of small noise.
+        Since :math:`e^{-\alpha H} = \int_H^\infty \alpha e^{-\alpha E}dE`, the Gibbs measure is a mixture over levels
+        E of uniform laws on {H ≤ E}, with weights :math:`\alpha e^{-\alpha E}` times that set's area. A set B(E) that
+        provably contains {H ≤ E} takes its place, and a point of B(E) is accepted if H ≤ E: exact for every noise,
+        with an acceptance rate between 0.74 and 0.83 for |h₂| ≤ 10, and of a half as |h₂| → ∞. At h₂ = 0 the draw is
+        a minimiser, chosen with the weights :math:`\det(\nabla^2 H)^{-1/2}` of small noise.
 
         Parameters
         ----------
@@ -230,11 +230,11 @@ def _cover() -> _Cover:
     small, large = np.minimum(left**2, right**2), np.maximum(left**2, right**2)
     small = np.where(left * right < 0, 0.0, small)
 
-    def least(low: Array, high: Array) -> Array:  # of the square of what lies between
+    def least(low: Any, high: Any) -> Any:  # of the square of what lies between
         return np.square(np.maximum(np.maximum(low, -high), 0.0))
 
-    H = least(small[:, None] + left - 11, large[:, None] + right - 11)
-    H = H + least(left[:, None] + small - 7, right[:, None] + large - 7)
+    first = least(small[:, None] + left - 11.0, large[:, None] + right - 11.0)
+    H = np.asarray(first + least(left[:, None] + small - 7.0, right[:, None] + large - 7.0))
     order = np.argsort(H, axis=None, kind="stable")
     corners = np.stack(np.meshgrid(left, left, indexing="ij"), -1).reshape(-1, 2)[order]
     bounds = H.reshape(-1)[order]
