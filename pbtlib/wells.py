@@ -87,7 +87,7 @@ class Setting:
     steps: int = 100
     dt: float = 1e-3
     box: float = 5.0
-    replicates: int = 2000
+    replicates: int = 1000
 
     def __post_init__(self) -> None:
         for name in ("agents", "updates"):
@@ -102,22 +102,22 @@ class Setting:
 STUDY: dict[str, Setting] = {
     "reference": Setting(),
     "N = 30": Setting(agents=30, updates=150),
-    "N = 300": Setting(agents=300, updates=900, replicates=1000),
-    "N = 1000": Setting(agents=1000, updates=400, replicates=1000),
+    "N = 300": Setting(agents=300, updates=900),
+    "N = 1000": Setting(agents=1000, updates=400),
     "β = 0": Setting(beta=0.0),
     "β = 0.01": Setting(beta=0.01, updates=400),
     "β = 0.1": Setting(beta=0.1, updates=400),
     "β = 10": Setting(beta=10.0),
     "20 steps": Setting(steps=20),
     "50 steps": Setting(steps=50),
-    "400 steps": Setting(steps=400, replicates=1000),
-    "Algorithm 2": Setting(steps=0, updates=100, replicates=1000),
+    "400 steps": Setting(steps=400),
+    "Algorithm 2": Setting(steps=0, updates=100),
     "τ = 0.5": Setting(tau=0.5),
     "τ = 0.2": Setting(tau=0.2, updates=200),
     "σ = 0.03": Setting(sigma=0.03),
     "σ = 0.3": Setting(sigma=0.3),
     "|h₂| ≤ 1": Setting(box=1.0),
-    "Δt = 0.0005": Setting(dt=5e-4, steps=200, updates=150, replicates=1000),
+    "Δt = 0.0005": Setting(dt=5e-4, steps=200, updates=150),
 }
 """The settings of the study: the reference, then one thing changed at a time."""
 
