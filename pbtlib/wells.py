@@ -319,6 +319,7 @@ def study(path: str | Path, seed: int = 2026) -> None:
         for name, setting in STUDY.items()
         if data.sizes.get(f"replicate [{name}]", 0) // BLOCK <= block < setting.replicates // BLOCK
     ]
+    todo.sort(key=lambda item: STUDY[item[1]].agents > 100)  # the dear ones last
     for block, name in tqdm(todo, desc="blocks"):
         data = _append(data, block_of(name, block, seed), name, block)
         made += 1
