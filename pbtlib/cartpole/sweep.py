@@ -12,19 +12,19 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import joblib
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from pbtlib import results
 from pbtlib.cartpole.experiment import WINDOWS, Experiment, run
 from pbtlib.cartpole.setting import Setting
 
-__all__ = ["SCALES", "Run", "collect", "make", "plan", "sweep"]
+__all__ = ["DATA", "SCALES", "Run", "collect", "load", "make", "plan", "sweep"]
 
 SCALES = {
     "paper": {"seeds": 8, "n_agents": 500, "generations": 10},
@@ -34,6 +34,15 @@ SCALES = {
 
 FRESH = 1000
 """Added to the seed where configurations that one seed selected are tried again, so that all luck is drawn anew."""
+
+DATA = Path(__file__).parents[2] / "data" / "cartpole.nc"
+"""The sweep at the paper's size, stored with the book."""
+
+KEYS = ("n_steps", "m", "sigma", "mode")
+"""Parameters that label the runs of the data."""
+
+MISSING, STEPS = -32768, 32767
+"""How the data say that there is no number, and how many steps there are from 0 to 1 in a stored hyperparameter."""
 
 BEST = 5
 """Configurations that the run ``best fixed`` takes from the run ``no evolution`` of its seed."""
@@ -154,7 +163,7 @@ def sweep(tasks: Sequence[Run], directory: str | Path, *, n_jobs: int | None = N
 
 
 def collect(tasks: Sequence[Run], directory: str | Path) -> tuple[xr.Dataset, dict[str, Any]]:
-    """Pack the finished runs of a sweep into one data set, with its provenance.
+    """Pack the finished runs of a sweep into one data set.
 
     Parameters
     ----------
@@ -166,55 +175,111 @@ def collect(tasks: Sequence[Run], directory: str | Path) -> tuple[xr.Dataset, di
     Returns
     -------
     data : xarray.Dataset
-        Integers, as `load` reads them: ``h`` in units of 1/32767.
+        Small integers, to be stored with `pbtlib.results.save` and read with `load`.
     meta : dict
-        See `pbtlib.results.provenance`; ``missing`` lists the runs without result.
+        Its provenance. ``runs`` counts planned, made and missing runs, ``missing`` names those without a result.
+
+    Raises
+    ------
+    ValueError
+        If there is no result at all, or a damaged one.
     """
-    names, seeds = list(dict.fromkeys(t.name for t in tasks)), sorted({t.seed for t in tasks})
-    first = tasks[0].experiment
-    updates, n = first.generations, first.n_agents
-    lead = ("run", "seed")
-    shape = (len(names), len(seeds))
-    arrays: dict[str, tuple[tuple[str, ...], Any]] = {
-        "window_sum": ((*lead, "window", "update", "agent"), np.full((*shape, len(WINDOWS), updates, n), -1, np.int16)),
-        "episodes": ((*lead, "update", "agent"), np.full((*shape, updates, n), -1, np.int16)),
-        "parent": ((*lead, "agent", "update"), np.full((*shape, n, updates), -1, np.int16)),
-        "h": ((*lead, "agent", "coordinate", "generation"), np.full((*shape, n, 3, updates + 1), 32767, np.int16)),
-        "made": (lead, np.zeros(shape, np.bool_)),
-    }
-    seconds, missing, commits, versions = 0.0, [], set(), {}
-    coordinate = None
-    for task in tasks:
+    experiment = {task.name: task.experiment for task in tasks}
+    names, seeds = list(experiment), sorted({task.seed for task in tasks})
+    found = {task: results.load(task.path(directory)) for task in tasks if task.path(directory).is_file()}
+    if not found:
+        raise ValueError(f"directory is {str(directory)!r}; it holds no result of the planned runs")
+    example = next(iter(found.values()))
+    n, updates = example.sizes["agent"], example.sizes["update"]
+
+    def missing(*sizes: int) -> NDArray[np.int16]:
+        return np.full((len(names), len(seeds), *sizes), MISSING, np.int16)
+
+    returns, episodes = missing(len(WINDOWS), updates, n), missing(updates, n)
+    parent, h = missing(n, updates), missing(n, 3, updates + 1)  # the order that compresses best
+    for task, record in found.items():
         at = names.index(task.name), seeds.index(task.seed)
-        path = task.path(directory)
-        if not path.is_file():
-            missing.append(f"{task.name}, seed {task.seed}")
-            continue
-        record = results.load(path)
-        arrays["made"][1][at] = True
         for m in record["window"].to_numpy():
-            arrays["window_sum"][1][at][WINDOWS.index(m)] = record["window_sum"].sel(window=m)
-        arrays["episodes"][1][at] = record["episodes"]
-        arrays["parent"][1][at] = record["parent"].transpose("agent", "update")
-        arrays["h"][1][at] = np.rint(32767 * record["h"].transpose("agent", "coordinate", "generation"))
-        seconds += record.attrs["wall_seconds"]
-        commits.add(record.attrs["commit"])
-        versions, coordinate = record.attrs["versions"], record["coordinate"].to_numpy()
-    of = {task.name: task.experiment for task in tasks}
-    coords: dict[str, Any] = {"run": names, "seed": seeds, "window": list(WINDOWS), "coordinate": coordinate}
-    for name in ("n_steps", "m", "sigma", "mode"):
-        coords[name] = ("run", [getattr(of[run], name) for run in names])
-    meta = results.provenance(
-        {"experiments": {name: asdict(experiment) for name, experiment in of.items()}, "seeds": seeds},
-        seed=seeds[0],
-        wall_seconds=seconds,
-        planned=len(tasks),
-        made=len(tasks) - len(missing),
+            returns[*at, WINDOWS.index(m)] = record["window_sum"].sel(window=m)
+        episodes[at] = record["episodes"]
+        parent[at] = record["parent"].transpose("agent", "update")
+        h[at] = np.rint(STEPS * record["h"].transpose("agent", "coordinate", "generation"))
+    lead = ("run", "seed")
+    data = xr.Dataset(
+        {
+            "window_sum": ((*lead, "window", "update", "agent"), returns),
+            "episodes": ((*lead, "update", "agent"), episodes),
+            "parent": ((*lead, "agent", "update"), parent),
+            "h": ((*lead, "agent", "coordinate", "generation"), h),
+        },
+        coords={
+            **{"run": names, "seed": seeds, "window": list(WINDOWS), "coordinate": example["coordinate"].to_numpy()},
+            **{key: ("run", [getattr(experiment[name], key) for name in names]) for key in KEYS},
+        },
     )
-    meta["runs"]["list of missing"] = missing
-    meta |= {"commit": ", ".join(sorted(map(str, commits))), "versions": versions or meta["versions"]}
-    return xr.Dataset(arrays, coords=coords), meta
+    attributes = [record.attrs for record in found.values()]
+    meta = results.provenance(
+        {"seeds": seeds, "experiments": {name: asdict(experiment[name]) for name in names}},
+        seed=seeds[0],
+        wall_seconds=sum(a["wall_seconds"] for a in attributes),
+        planned=len(tasks),
+        made=len(found),
+    )
+    meta["missing"] = [f"{task.name}, seed {task.seed}" for task in tasks if task not in found]
+    meta["commit"] = ", ".join(sorted({str(a["commit"]) for a in attributes}))
+    return data, meta | {key: attributes[0][key] for key in ("versions", "machine")}
+
+
+def load(path: str | Path = DATA) -> xr.Dataset:
+    """Read the data that `collect` packed.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Returns
+    -------
+    xarray.Dataset
+        Dimensions ``run`` (with the coordinates ``n_steps``, ``m``, ``sigma``, ``mode``), ``seed``, ``agent``,
+        ``update`` (from 0), ``window`` (1, 2, 5, 10), ``generation`` (one more than updates), ``coordinate``. Values
+        of runs that are missing are NaN, their parents −1.
+
+        - ``score`` (run, seed, window, update, agent): mean of the last ``window`` returns of a generation, before
+          selection; NaN where the window is longer than a generation allows.
+        - ``fitness`` (run, seed, update, agent): the score in the run's own window m, which selection saw.
+        - ``episodes`` (run, seed, update, agent): episodes that ended in the generation.
+        - ``parent`` (run, seed, update, agent): whom the agent was copied from after the generation; itself if it
+          stayed.
+        - ``h`` (run, seed, generation, agent, coordinate): scaled hyperparameters, to 2·10⁻⁵; entry k is what
+          generation k trained with, the last what comes out.
+        - ``made`` (run, seed): whether the run is there.
+
+        The provenance is in ``attrs``.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `pbtlib.results.load`, and if the file holds something else.
+    """
+    data = results.load(path)
+    if not {"window_sum", "episodes", "parent", "h"} <= set(data):
+        raise ValueError(f"path is {str(path)!r}; the file holds no CartPole sweep, only {', '.join(map(str, data))}")
+    there = data.where(data != MISSING)
+    score = there["window_sum"] / data["window"]
+    own = score.sel(window=data["m"]).drop_vars("window")
+    return xr.Dataset(
+        {
+            "score": score,
+            "fitness": own.transpose("run", "seed", "update", "agent"),
+            "episodes": there["episodes"],
+            "parent": data["parent"].transpose("run", "seed", "update", "agent").clip(min=-1),
+            "h": there["h"].transpose("run", "seed", "generation", "agent", "coordinate") / STEPS,
+            "made": (data["episodes"] != MISSING).all(("update", "agent")),
+        },
+        attrs=data.attrs,
+    )
 
 
 def _json(value: Any) -> Any:
+    """Return what is left of a value after it was stored in JSON."""
     return json.loads(json.dumps(value))
