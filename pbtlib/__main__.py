@@ -1,6 +1,6 @@
 """The long computations behind the stored data: ``python -m pbtlib --help``.
 
-``cartpole`` makes the runs of Section 5.2 and packs them into ``data/cartpole.nc``; killed and started again it goes on.
+``cartpole`` makes the runs of Section 5.2 and packs them into one file; killed and started again it goes on.
 ``experiments`` lists what that is, ``verify`` reads data files and checks that they are whole.
 """
 
