@@ -1,4 +1,4 @@
-"""The sweep of CartPole runs: any backend and any interruption give the same files; the stored data can be made again."""
+"""The sweep of CartPole runs: any backend, any interruption give the same files; stored data can be made again."""
 
 import os
 import signal
@@ -210,13 +210,12 @@ def test_stored_runs_are_complete(stored):
 
 
 def remade(stored, name, seed, n_agents=10):
-    """Make the first generation of a few agents from the parameters in the file; also what the file says of them."""
+    """Make the first generation of a few agents again, from the parameters in the file."""
     parameters = dict(stored.attrs["parameters"]["experiments"][name])
     parameters |= {"setting": Setting(**parameters["setting"]), "start": ()}
     parameters |= {"n_agents": n_agents, "generations": 1, "mode": "no evolution"}
     _, record = experiment.run(Experiment(**parameters), seed)
-    there = stored.sel(run=name, seed=seed).isel(update=0, generation=0, agent=slice(n_agents))
-    return record.isel(update=0, generation=0), there
+    return record.isel(update=0, generation=0)
 
 
 def test_the_first_generation_can_be_made_again(stored):
@@ -227,12 +226,16 @@ def test_the_first_generation_can_be_made_again(stored):
     number of episodes and their last return with probability below 0.05 each: in seven of ten below 1e-6.
     """
     for name, seed in (("200 steps m=2", 0), ("200 steps m=2", 3)):
-        record, there = remade(stored, name, seed)
+        there = stored.sel(run=name, seed=seed).isel(update=0, generation=0, agent=slice(10))
+
+        def agreeing(record, there=there):
+            returns = there["score"].sel(window=1) == record["window_sum"].sel(window=1)
+            return int(((there["episodes"] == record["episodes"]) & returns).sum())
+
+        record = remade(stored, name, seed)
         np.testing.assert_allclose(there["h"], record["h"], atol=0.51 / 32767)
-        same = (there["episodes"] == record["episodes"]) & (there["score"].sel(window=1) == record["window_sum"][0])
-        assert same.sum() >= 7
-        record, _ = remade(stored, name, seed + 100)
-        assert (there["episodes"] == record["episodes"]).sum() < 7
+        assert agreeing(record) >= 7
+        assert agreeing(remade(stored, name, seed + 100)) < 7
 
 
 def test_runs_of_a_seed_share_their_first_generation(stored):
