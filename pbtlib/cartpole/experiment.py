@@ -252,6 +252,7 @@ def run(
     *,
     threads: int | None = None,
     checkpoint: str | Path | None = None,
+    checkpoint_every: int = 1,
     progress: bool = False,
 ) -> tuple[Population, xr.Dataset]:
     """Run an experiment, or go on with it from its checkpoint; the bits are the same.
@@ -264,7 +265,9 @@ def run(
     threads : int, optional
         Agents trained at a time; all processors by default. It changes no bit of the result.
     checkpoint : path-like, optional
-        File to write after every generation, and to resume from if it exists.
+        File to write as the run goes, and to resume from if it exists.
+    checkpoint_every : int
+        Generations from one writing to the next.
     progress : bool
         Whether to announce compilation and show agent-steps per second and the time left.
 
@@ -298,6 +301,7 @@ def run(
             seed=seed,
             observe=(record, windows, catch_up),
             checkpoint=checkpoint,
+            checkpoint_every=checkpoint_every,
         )
     return state, record.dataset().merge(windows.dataset())
 

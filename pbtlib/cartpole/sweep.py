@@ -2,8 +2,8 @@ r"""The runs behind Figures 6 and 7 and their controls: planned, made one per pr
 
 A sweep is a map over independent runs through joblib, so whatever joblib can use can make it: processes of this
 machine by default, a Dask cluster inside ``with joblib.parallel_config("dask"):``. Every run writes one file and is
-never made twice; a run that was killed goes on from its last generation. All runs of a seed share their initial
-population, weights included, so that differences between runs can be paired.
+never made twice; a run that was killed goes on from its last checkpoint, at most three generations back. All runs of a
+seed share their initial population, weights included, so that differences between runs can be paired.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def best_configurations(record: xr.Dataset) -> tuple[tuple[float, float, float],
 
 
 def make(task: Run, directory: str | Path) -> Path:
-    """Make one run, unless its file exists, and return the file; a killed run goes on from its last generation.
+    """Make one run, unless its file exists, and return the file; a killed run goes on from its last checkpoint.
 
     The run ``best fixed`` needs the run ``no evolution`` of its seed and makes it if it is missing. It tries the
     configurations which that run found best with fresh weights and fresh noise.
@@ -135,7 +135,7 @@ def make(task: Run, directory: str | Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     checkpoint = path.with_suffix(".checkpoint")
     begin = time.perf_counter()
-    _, record = run(experiment, seed, threads=1, checkpoint=checkpoint)
+    _, record = run(experiment, seed, threads=1, checkpoint=checkpoint, checkpoint_every=3)
     results.save(path, record, results.provenance(parameters, seed=seed, wall_seconds=time.perf_counter() - begin))
     checkpoint.unlink(missing_ok=True)
     return path
