@@ -27,7 +27,7 @@ from pbtlib.cartpole.setting import Setting
 __all__ = ["DATA", "SCALES", "Run", "collect", "load", "make", "plan", "sweep"]
 
 SCALES = {
-    "paper": {"seeds": 8, "n_agents": 500, "generations": 10},
+    "paper": {"seeds": 5, "n_agents": 500, "generations": 10},
     "quick": {"seeds": 2, "n_agents": 20, "generations": 2},
 }
 """Seeds, agents and generations of the sweep that the book shows, and of one that takes half a minute."""
