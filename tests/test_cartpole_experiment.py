@@ -88,6 +88,24 @@ def test_the_controls_change_what_they_say(seed):
     assert state.theta.shape == (10, 4610)
 
 
+def test_windows_are_what_selection_would_have_seen(seed):
+    """Before the first update runs with different windows do the same: the sums of one are the fitness of another."""
+    records = {m: run(replace(SMALL, n_steps=500, generations=1, m=m), seed)[1] for m in (1, 2, 5)}
+    for m, record in records.items():
+        sums = records[1]["window_sum"].sel(window=m)
+        np.testing.assert_allclose(sums / m, record["fitness"], rtol=1e-12)
+    assert list(records[1]["window"]) == [1, 2, 5]
+    assert (records[1]["window_sum"].sel(window=5) != 5 * records[1]["fitness"]).any()
+
+
+def test_a_population_can_start_from_given_hyperparameters(seed):
+    start = ((0.5, -0.5, 0.0), (-0.2, 0.1, 1.0))
+    given, drawn = initial_population(5, seed, start=start), initial_population(5, seed)
+    np.testing.assert_array_equal(given.h, np.array(start)[[0, 1, 0, 1, 0]])
+    np.testing.assert_array_equal(given.theta, drawn.theta)
+    assert (drawn.h != given.h).all()
+
+
 @pytest.mark.parametrize(
     "bad",
     [

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -28,12 +28,15 @@ from pbtlib.evolution import Jump, stream
 from pbtlib.loop import evolve
 
 __all__ = [
-    "FAULTS", "MARGINS", "Experiment", "Record", "compare", "equivalence_study", "initial_population",
-    "learning_curves", "operators", "prepare", "run",
+    "FAULTS", "MARGINS", "WINDOWS", "Experiment", "Record", "Windows", "compare", "equivalence_study",
+    "initial_population", "learning_curves", "operators", "prepare", "run",
 ]  # fmt: skip
 
 Array = NDArray[np.float64]
 Train = Callable[[Population, np.random.Generator], tuple[Population, Trace]]
+
+WINDOWS = (1, 2, 5, 10)
+"""Lengths m of the fitness window (23): 1, 2, 5 [code], 10 [C]."""
 
 MODES = ("pbt", "no evolution", "weights only", "random")
 
@@ -61,6 +64,8 @@ class Experiment:
         hyperparameters; a replaced agent takes weights and draws its hyperparameters anew, uniformly in the box.
     carry_adam, carry_replay, keep_clock : bool
         What else a copy has: see `pbtlib.cartpole.population.copying`.
+    start : tuple of tuples of float
+        Scaled hyperparameters that the agents start with, in turns. None: every agent draws its own.
     setting : Setting
     """
 
@@ -74,6 +79,7 @@ class Experiment:
     carry_adam: bool = False
     carry_replay: bool = False
     keep_clock: bool = True
+    start: tuple[tuple[float, float, float], ...] = ()
     setting: Setting = field(default_factory=Setting)
 
     def __post_init__(self) -> None:
@@ -85,12 +91,17 @@ class Experiment:
             raise ValueError(f"mode is {self.mode!r}; allowed are {', '.join(map(repr, MODES))}")
 
 
-def initial_population(n_agents: int, seed: int, setting: Setting | None = None) -> Population:
+def initial_population(
+    n_agents: int, seed: int, setting: Setting | None = None, start: tuple[tuple[float, float, float], ...] = ()
+) -> Population:
     """Draw a population: hyperparameters uniform in scaled coordinates, so the learning rate uniform in its logarithm.
 
-    [C] for the batch size, which the authors' code draws from 32, 64, 128 at the start.
+    [C] for the batch size, which the authors' code draws from 32, 64, 128 at the start. With ``start``, agent i has the
+    hyperparameters number i modulo their number instead. Agent i is the same whatever the number of agents.
     """
     h = np.array([child.uniform(-1.0, 1.0, 3) for child in stream(seed, 0, "hyperparameters").spawn(n_agents)])
+    if start:
+        h = np.array(start)[np.arange(n_agents) % len(start)]
     return population.new_population(h, stream(seed, 0, "weights"), setting)
 
 
@@ -164,6 +175,57 @@ class Record:
         )
 
 
+class Windows:
+    """What the fitness was made of: of every agent the sum of its last returns, for several lengths of the window.
+
+    An observer of `pbtlib.loop.evolve` that has to see the trace as well: ``evaluate`` goes through `watching`.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Numbers of episodes m; in every generation that many must end.
+    """
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        self.sizes = tuple(sizes)
+        self._rows: dict[str, list[NDArray[Any]]] = {"window_sum": [], "episodes": []}
+        self._latest: dict[str, NDArray[Any]] = {}
+
+    def watching(self, evaluate: Callable[[Population, Trace], Array]) -> Callable[[Population, Trace], Array]:
+        """Return the same fitness, of which this observer also sees the returns."""
+
+        def watched(state: Population, trace: Trace) -> Array:
+            means = [m * population.window_mean(m)(state, trace) for m in self.sizes]
+            self._latest = {"window_sum": np.rint(means).astype(np.int16), "episodes": trace.count.astype(np.int16)}
+            return evaluate(state, trace)
+
+        return watched
+
+    def __call__(self, k: int, state: Population, fitness: Array, jump: Jump) -> None:
+        """Record update k."""
+        for name, value in self._latest.items():
+            self._rows[name].append(value)
+
+    def save(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays a checkpoint needs."""
+        return {name: np.stack(rows) for name, rows in self._rows.items()}
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from what `save` returned."""
+        self._rows = {name: list(rows) for name, rows in arrays.items()}
+
+    def dataset(self) -> xr.Dataset:
+        """Return ``window_sum`` (update, window, agent) and ``episodes`` (update, agent), those that ended."""
+        arrays = self.save()
+        return xr.Dataset(
+            {
+                "window_sum": (("update", "window", "agent"), arrays["window_sum"]),
+                "episodes": (("update", "agent"), arrays["episodes"]),
+            },
+            coords={"window": list(self.sizes)},
+        )
+
+
 def prepare(*, announce: bool = False) -> float:
     """Compile the population's code, or load it from the cache, and return the seconds that took.
 
@@ -190,6 +252,7 @@ def run(
     *,
     threads: int | None = None,
     checkpoint: str | Path | None = None,
+    checkpoint_every: int = 1,
     progress: bool = False,
 ) -> tuple[Population, xr.Dataset]:
     """Run an experiment, or go on with it from its checkpoint; the bits are the same.
@@ -202,7 +265,9 @@ def run(
     threads : int, optional
         Agents trained at a time; all processors by default. It changes no bit of the result.
     checkpoint : path-like, optional
-        File to write after every generation, and to resume from if it exists.
+        File to write as the run goes, and to resume from if it exists.
+    checkpoint_every : int
+        Generations from one writing to the next.
     progress : bool
         Whether to announce compilation and show agent-steps per second and the time left.
 
@@ -211,10 +276,12 @@ def run(
     state : Population
         The population after the last update.
     record : xarray.Dataset
-        As `Record.dataset` describes.
+        As `Record.dataset` and, for the lengths `WINDOWS` that fit into a generation, `Windows.dataset` describe.
     """
-    state = initial_population(experiment.n_agents, seed, experiment.setting)
+    state = initial_population(experiment.n_agents, seed, experiment.setting, experiment.start)
     record = Record(state.h)
+    windows = Windows([m for m in WINDOWS if m * experiment.setting.episode_cap <= experiment.n_steps])
+    parts = operators(experiment)
     prepare(announce=progress)
     total = experiment.n_agents * experiment.n_steps * experiment.generations
     with tqdm(total=total, unit=" agent-steps", unit_scale=True, disable=not progress) as bar:
@@ -229,13 +296,14 @@ def run(
         state = evolve(
             state,
             train=population.training(experiment.n_steps, experiment.setting, threads=threads, advance=bar.update),
-            **operators(experiment),
+            **{**parts, "evaluate": windows.watching(parts["evaluate"])},
             n_updates=experiment.generations,
             seed=seed,
-            observe=(record, catch_up),
+            observe=(record, windows, catch_up),
             checkpoint=checkpoint,
+            checkpoint_every=checkpoint_every,
         )
-    return state, record.dataset()
+    return state, record.dataset().merge(windows.dataset())
 
 
 # ---------------------------------------------------------------------------------------------- equivalence
