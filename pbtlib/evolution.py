@@ -171,9 +171,12 @@ def _check_atoms(fitness: ArrayLike, mass: ArrayLike) -> tuple[Array, Array]:
 
 
 def _softmax(exponent: Array, mass: Array) -> Array:
-    reachable = np.where(mass > 0, exponent, -np.inf)
-    weight = mass * np.exp(np.minimum(exponent - reachable.max(-1, keepdims=True), 0.0))
-    return weight / weight.sum(-1, keepdims=True)
+    # in place: at a million agents fresh memory costs more than arithmetic
+    weight = exponent - np.where(mass > 0, exponent, -np.inf).max(-1, keepdims=True)
+    np.exp(np.minimum(weight, 0.0, out=weight), out=weight)
+    weight *= mass
+    weight /= weight.sum(-1, keepdims=True)
+    return weight
 
 
 def _top_share(fitness: Array, mass: Array, share: Array) -> Array:
@@ -247,41 +250,66 @@ def select(
             f"this rule and this population need tau <= {tau / probability.max():.3g}"
         )
     who = rng.random(values.shape) < probability
-    parent = _parents(gain, rng, resampling)
-    return Jump(who, np.where(who, parent, np.arange(n)))
+    parent = _parents(gain.reshape(-1, n), rng, resampling).reshape(values.shape)
+    np.copyto(parent, np.arange(n), where=~who)
+    return Jump(who, parent)
 
 
 def _parents(gain: Array, rng: np.random.Generator, resampling: str) -> NDArray[np.intp]:
-    n = gain.shape[-1]
-    cumulative = np.cumsum(gain.reshape(-1, n), axis=-1)
-    cumulative /= cumulative[:, -1:]
-    runs = len(cumulative)
+    runs, n = gain.shape
+    cumulative = _sum_up(gain.copy())
     if resampling == "multinomial":
         # N sorted uniform numbers, without sorting: partial sums of N + 1 exponential ones over the whole sum
-        sums = np.cumsum(rng.standard_exponential((runs, n + 1)), axis=-1)
-        u = sums[:, :-1] / sums[:, -1:]
+        u = _sum_up(rng.standard_exponential((runs, n + 1)))
     elif resampling == "systematic":
         u = (np.arange(n) + rng.random((runs, 1))) / n
     else:
         raise ValueError(f"resampling is {resampling!r}; allowed are 'multinomial' and 'systematic'")
     parent = np.empty((runs, n), dtype=np.intp)
-    _draw(cumulative, u, rng.random((runs, n)), parent)
-    return parent.reshape(gain.shape)
+    in_blocks(lambda a, b: _invert(cumulative, u, parent, a, b), parent.size, BLOCK)
+    _shuffle(parent, rng.random(out=u.reshape(-1)[: parent.size]).reshape(runs, n))  # u has served
+    return parent
 
 
 @njit(**COMPILE)
-def _draw(cumulative, u, v, parent):  # type: ignore[no-untyped-def]
-    """Find for each of the sorted u the first index i with cumulative[i] > u, then shuffle (Fisher and Yates, by v).
+def _sum_up(rows):  # type: ignore[no-untyped-def]
+    """Replace each row by its partial sums, divided by the whole sum: the last entry is 1."""
+    for row in rows:
+        total = 0.0
+        for j in range(row.size):
+            total += row[j]
+            row[j] = total
+        for j in range(row.size):
+            row[j] /= total
+    return rows
 
-    All of shape (R, N), row by row; cumulative ends in 1. One merge of two sorted rows: linear in N.
+
+@njit(**COMPILE)
+def _invert(cumulative, u, parent, first, stop):  # type: ignore[no-untyped-def]
+    """Find for slots first … stop − 1, counted through all rows, the first index i with cumulative[i] > u.
+
+    Rows of ``cumulative`` and of u are sorted, the former end in 1: one merge, without a branch that depends on the
+    numbers, which a processor could not predict.
     """
-    runs, n = cumulative.shape
+    n = cumulative.shape[1]
+    for r in range(first // n, (stop - 1) // n + 1):
+        steps, comb, row = cumulative[r], u[r], parent[r]
+        j, end = max(first - r * n, 0), min(stop - r * n, n)
+        last = np.searchsorted(steps, 1.0)
+        i = np.searchsorted(steps[:last], comb[j], side="right")
+        while j < end and i < last:
+            row[j] = i
+            passed = np.intp(steps[i] <= comb[j])
+            i += passed
+            j += 1 - passed
+        row[j:end] = last
+
+
+@njit(**COMPILE)
+def _shuffle(parent, v):  # type: ignore[no-untyped-def]
+    """Shuffle each row (Fisher and Yates), by uniform numbers v of the same shape."""
+    runs, n = parent.shape
     for r in range(runs):
-        i = 0
-        for j in range(n):
-            while cumulative[r, i] <= u[r, j] and cumulative[r, i] < 1.0:
-                i += 1
-            parent[r, j] = i
         for j in range(n - 1, 0, -1):
             k = int(v[r, j] * (j + 1))
             parent[r, j], parent[r, k] = parent[r, k], parent[r, j]

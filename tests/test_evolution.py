@@ -195,17 +195,44 @@ def test_parents_invert_the_cumulative_weights(pairs, exact):
     cumulative = np.cumsum(weights) / np.cumsum(weights)[-1]
     u = np.sort(cumulative if exact else u)  # also exactly at the steps, and at 1 where rounding may put one
     parent = np.empty((1, len(u)), dtype=np.intp)
-    evolution._draw(cumulative[None], u[None], np.full((1, len(u)), 0.3), parent)
+    cut = len(u) // 3
+    for a, b in ((cut, len(u)), (0, cut)):  # in two parts, as two threads would
+        evolution._invert(cumulative[None], u[None], parent, a, b)
     last = np.flatnonzero(cumulative >= 1)[0]
     wanted = np.minimum(np.searchsorted(cumulative, u, side="right"), last)
-    np.testing.assert_array_equal(np.sort(parent[0]), wanted)
+    np.testing.assert_array_equal(parent[0], wanted)
     assert (weights[parent] > 0).all()
 
 
+def parents_in_plain_numpy(fitness, rule, rng):
+    """The stream's numbers in their order: rule, clock, exponential gaps, shuffle."""
+    runs, n = fitness.shape
+    gain, _ = rule(fitness, np.full((runs, n), 1 / n), rng)
+    cumulative, _ = np.cumsum(gain, axis=-1), rng.random((runs, n))
+    sums = np.cumsum(rng.standard_exponential((runs, n + 1)), axis=-1)
+    places = (rng.random((runs, n)) * np.arange(1, n + 1)).astype(int)
+    parent = np.empty((runs, n), dtype=int)
+    for r in range(runs):
+        parent[r] = np.searchsorted(cumulative[r] / cumulative[r, -1], sums[r, :-1] / sums[r, -1], side="right")
+        for j in range(n - 1, 0, -1):
+            parent[r, [j, places[r, j]]] = parent[r, [places[r, j], j]]
+    return parent
+
+
+@pytest.mark.parametrize(("runs", "n"), [(1, 40), (3, 500), (300, 60), (1, 20_000)])
+@pytest.mark.parametrize("rule", [gibbs(2.0), truncation(0.2)])
+def test_compiled_parents_are_those_of_plain_numpy_bit_by_bit(rule, runs, n, seed):
+    fitness = stream(seed, 0, "x").normal(size=(runs, n))
+    plain = parents_in_plain_numpy(fitness, rule, stream(seed, 1, "x"))
+    for k, same in ((1, True), (2, False)):
+        jump = select(fitness, rule, stream(seed, k, "x"))
+        parent = np.where(jump.who, plain, np.arange(n))
+        assert np.array_equal(jump.parent, parent) == same
+
+
 def test_the_slots_are_shuffled_uniformly(rng):
-    runs, parent = 48_000, np.empty((48_000, 4), dtype=np.intp)
-    cumulative, u = np.tile([0.25, 0.5, 0.75, 1.0], (runs, 1)), np.tile([0.1, 0.3, 0.6, 0.9], (runs, 1))
-    evolution._draw(cumulative, u, rng.random((runs, 4)), parent)
+    parent = np.tile(np.arange(4), (48_000, 1))
+    evolution._shuffle(parent, rng.random(parent.shape))
     orders = np.unique(parent @ [64, 16, 4, 1], return_counts=True)[1]
     assert len(orders) == 24
     assert stats.chisquare(orders).pvalue > 1e-6
