@@ -27,6 +27,9 @@ COMMANDS = {
     "take": "take an edited notebook over into its text twin",
     "seeds": "run all chapters under other seeds (seeds 1 2 3)",
     "lab": "open JupyterLab on the chapters",
+    "pdf": "the whole book for print (_build/book.pdf; needs Chromium)",
+    "zip": "the built book for reading without a network (_build/book.zip)",
+    "shots": "pictures of every page, light, dark and on a phone (_build/shots)",
     "lint": "formatting, lint and types",
     "bench": "the benchmarks, as ratios within one run",
     "clean": "remove what was built",
@@ -59,6 +62,8 @@ def main() -> int:
             return call("-m", "tools.build", arguments.command, *rest)
         case "test":
             return test(arguments.seed, rest)
+        case "pdf" | "zip" | "shots":
+            return call("-m", "tools.build", "book") or call("-m", "tools.takeaway", arguments.command, *rest)
         case "lint":
             return lint()
         case "bench":

@@ -67,6 +67,8 @@ class Record:
         Claims this one rests on.
     test : str
         A test that checks the same by other means, as ``tests/file.py::name``; may be empty.
+    against : str
+        What the paper says or supposes that this entry speaks against, in a line; empty for most.
     """
 
     id: str
@@ -79,6 +81,7 @@ class Record:
     caveat: str = ""
     depends: tuple[str, ...] = ()
     test: str = ""
+    against: str = ""
 
 
 @dataclass(frozen=True)

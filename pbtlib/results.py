@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 __all__ = ["load", "load_arrays", "provenance", "save", "save_arrays"]
 
+DATA = Path(__file__).resolve().parent.parent / "data"
 _LIBRARIES = ("numpy", "scipy", "numba", "torch", "gymnasium", "pbtlib")
 
 
@@ -87,6 +88,9 @@ def save(path: str | Path, data: xr.Dataset, meta: Mapping[str, Any], *, compres
 def load(path: str | Path) -> xr.Dataset:
     """Read a data set written by `save`, verify its checksum, and put its provenance into ``attrs``.
 
+    A relative path that leads nowhere from the working directory is looked for by its name in the ``data`` folder
+    beside the installed package, so that a notebook runs from any folder.
+
     Raises
     ------
     FileNotFoundError
@@ -95,6 +99,8 @@ def load(path: str | Path) -> xr.Dataset:
         If the file cannot be read, was not written by `save`, or was altered since.
     """
     source = Path(path)
+    if not source.is_file() and not source.is_absolute() and (kept := DATA / source.name).is_file():
+        source = kept
     if not source.is_file():
         raise FileNotFoundError(f"path is {str(source)!r}; there is no such data file")
     try:

@@ -251,12 +251,12 @@ def underdamped(
     return _trainer(problem, advance, steps, window, path_every, threads, ("theta", "momentum"))
 
 
-def gibbs_draw(problem: Quadratic | LinearGaussian, *, window: int = 1) -> Train[Any]:
+def gibbs_draw(problem: Quadratic | Himmelblau | LinearGaussian, *, window: int = 1) -> Train[Any]:
     """Training by the exact draw θ ~ μ_h of Algorithm 2; ``window`` independent draws are recorded, the last is kept.
 
     Parameters
     ----------
-    problem : Quadratic or LinearGaussian
+    problem : Quadratic, Himmelblau or LinearGaussian
         Any problem with a method ``equilibrium_sample(h, rng)``.
     window : int
         Number m ≥ 1 of draws.

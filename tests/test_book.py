@@ -1,11 +1,14 @@
 """The notebooks, their twins, the ledger and the set-up files agree; what is stored is what a new run gives."""
 
+import csv
+import dataclasses
 import json
 import os
 import re
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import nbformat
 import numpy as np
@@ -17,7 +20,7 @@ from packaging.requirements import Requirement
 from pbtlib.claims import ledger
 from tools import build
 from tools import ledger as ledger_page
-from tools.notebooks import CHAPTERS, ROOT, TWINS, claims_of, code_cells, from_twin, names, same_cells, to_twin
+from tools.notebooks import CHAPTERS, FIGURES, ROOT, TWINS, claims_of, code_cells, from_twin, names, same_cells, to_twin
 
 CHAPTER = pytest.mark.parametrize("name", names())
 
@@ -72,6 +75,44 @@ def test_every_figure_has_caption_and_alternative_text(name):
             shown = cell.metadata.get("mystnb", {})
             assert len(shown.get("figure", {}).get("caption", "")) > 20, cell.source
             assert len(shown.get("image", {}).get("alt", "")) > 20, cell.source
+            assert shown["figure"].get("name"), "its data file is called after its name"
+
+
+@CHAPTER
+def test_every_figure_has_its_data_beside_the_notebook(name):
+    """Each figure has a small file of numbers, with the words of its axes and what made it; and there is no other."""
+    drawn = {c.metadata["mystnb"]["figure"]["name"] for c in code_cells(stored(name)) if shows_picture(c)}
+    assert {path.stem.removeprefix(f"{name}-") for path in FIGURES.glob(f"{name}-*.csv")} == drawn, "run `make exec`"
+    for figure in drawn:
+        path = FIGURES / f"{name}-{figure}.csv"
+        head, rows = read_csv(path.read_text())
+        assert path.stat().st_size < 400_000
+        assert head[1].startswith("made by pbtlib")
+        assert any(line.startswith("panel 1") for line in head)
+        assert len(rows) > 2
+        assert all(np.isfinite(float(v)) for row in rows for k, v in row.items() if k not in ("series", "kind") and v)
+
+
+def shows_picture(cell):
+    return any("image/png" in output.get("data", {}) for output in cell.outputs)
+
+
+def read_csv(text):
+    lines = text.splitlines()
+    head = [line[2:] for line in lines if line.startswith("# ")]
+    return head, list(csv.DictReader(lines[len(head) :]))
+
+
+@CHAPTER
+def test_stored_and_new_data_of_figures_show_the_same_series(name, rerun):
+    """Numbers may differ in their last digits between machines, and populations with them; what is shown may not."""
+    new = rerun(name)
+    for file, text in build.figure_files(name, new, new.metadata["pbtlib"]["figures"]).items():
+        old = (FIGURES / file).read_text()
+        (old_head, old_rows), (new_head, new_rows) = read_csv(old), read_csv(text)
+        assert [h for h in old_head if "panel" in h] == [h for h in new_head if "panel" in h]
+        shown = [{(r["panel"], r["series"], r["kind"]) for r in rows} for rows in (old_rows, new_rows)]
+        assert shown[0] == shown[1]
 
 
 @pytest.fixture(scope="module")
@@ -109,18 +150,48 @@ def test_a_stored_measurement_that_is_not_reproduced_is_noticed():
     assert disagreement(claim, {**claim, "measured": [1.0, 2.2]})
 
 
-def test_the_ledger_page_is_what_the_notebooks_say():
-    page = ledger_page.page(ledger(), {name: claims_of(stored(name)) for name in names()})
-    assert (CHAPTERS / "claims.md").read_text() == page, "run `make exec`"
+def test_the_pages_of_the_ledger_are_what_the_notebooks_say():
+    for file, page in build.ledger_pages({name: stored(name) for name in names()}).items():
+        assert (CHAPTERS / file).read_text() == page, "run `make exec`"
 
 
 def test_a_claim_that_no_chapter_measures_is_noticed():
     found = {name: claims_of(stored(name)) for name in names()}
     chapter = next(name for name in found if found[name])
     with pytest.raises(ledger_page.LedgerError, match=found[chapter][0]["id"]):
-        ledger_page.page(ledger(), {**found, chapter: found[chapter][1:]})
+        ledger_page.collect(ledger(), {**found, chapter: found[chapter][1:]})
     with pytest.raises(ledger_page.LedgerError, match="recorded for"):
-        ledger_page.page(ledger(), {**found, chapter: [], "elsewhere": found[chapter]})
+        ledger_page.collect(ledger(), {**found, chapter: [], "elsewhere": found[chapter]})
+
+
+def test_the_graph_of_claims_goes_from_left_to_right_and_leaves_none_out():
+    groups = ledger_page.layers(ledger())
+    column = {name: k for group in groups for k, names_ in enumerate(group) for name in names_}
+    joined = {name for record in ledger().values() for name in (record.id, *record.depends) if record.depends}
+    assert set(column) == joined
+    for record in ledger().values():
+        assert all(column[other] < column[record.id] for other in record.depends)
+    drawn = ledger_page.graph(ledger())
+    assert drawn.count("<rect") == len(joined)
+    assert drawn.count("<path") == sum(len(record.depends) for record in ledger().values())
+
+
+def test_claims_that_rest_on_each_other_are_noticed():
+    first, second, *_ = ledger().values()
+    records = {
+        first.id: dataclasses.replace(first, depends=(second.id,)),
+        second.id: dataclasses.replace(second, depends=(first.id,)),
+    }
+    with pytest.raises(ledger_page.LedgerError, match="circle"):
+        ledger_page.layers(records)
+
+
+def test_every_result_of_our_own_and_every_disagreement_has_its_page():
+    pages = build.ledger_pages({name: stored(name) for name in names()})
+    for record in ledger().values():
+        assert (f'"claims.html#ledger-{record.id}"' in pages["findings.md"]) == ("this book" in record.source)
+        against = record.status == "disagrees" or bool(record.against)
+        assert (f'"claims.html#ledger-{record.id}"' in pages["disagreements.md"]) == against
 
 
 def test_tests_named_in_the_ledger_exist():
@@ -139,6 +210,36 @@ def test_the_table_of_contents_holds_every_page():
 
 def test_the_configuration_fits_its_schema():
     validate_yaml(yaml.safe_load((ROOT / "_config.yml").read_text()), raise_on_errors=True)
+
+
+# ---------------------------------------------------------------------------------------------- launching
+
+
+@pytest.mark.parametrize("address", ["", "https://github.com/someone/some-book"])
+def test_launch_links_follow_the_one_address(address, tmp_path):
+    """Without an address there is no link to Binder or Colab; with one, each notebook has both, and they name it."""
+    config = yaml.safe_load((ROOT / "_config.yml").read_text())
+    assert config["repository"]["url"] == "" or config["repository"]["url"].startswith("https://")
+    config["repository"]["url"] = address
+    config["sphinx"]["local_extensions"] = {"tools.pages": str(ROOT)}
+    (tmp_path / "chapters").mkdir()
+    (tmp_path / "assets").mkdir()
+    (tmp_path / "_config.yml").write_text(yaml.safe_dump(config))
+    (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: chapters/index\nchapters: [{file: chapters/one}]\n")
+    (tmp_path / "chapters" / "index.md").write_text("# Front\n")
+    (tmp_path / "chapters" / "references.bib").write_text("")
+    cells = [nbformat.v4.new_markdown_cell("# One"), nbformat.v4.new_code_cell("1")]
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata=stored(names()[0]).metadata)
+    nbformat.write(notebook, tmp_path / "chapters" / "one.ipynb")
+    tool = str(Path(sys.executable).with_name("jupyter-book"))
+    done = subprocess.run([tool, "build", str(tmp_path), "-q"], capture_output=True, text=True, env=build.environment())
+    assert done.returncode == 0, done.stderr
+    html = (tmp_path / "_build" / "html" / "chapters" / "one.html").read_text()
+    links = set(re.findall(r'href="(https://(?:mybinder|colab)[^"]*)"', html))
+    binder = "https://mybinder.org/v2/gh/someone/some-book/main?urlpath=lab/tree/chapters/one.ipynb"
+    colab = "https://colab.research.google.com/github/someone/some-book/blob/main/chapters/one.ipynb"
+    assert links == ({binder, colab} if address else set())
+    assert "_sources/chapters/one.ipynb" in html, "a notebook can be downloaded in any case"
 
 
 # ---------------------------------------------------------------------------------------------- set-up files

@@ -1,29 +1,39 @@
 """The built pages as a reader meets them: read from disk, in headless Chromium, without any network."""
 
+import csv
 import os
-import shutil
+import re
+import zipfile
+from functools import cache
+from urllib.parse import unquote
 
+import numpy as np
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import sync_playwright
 
+from pbtlib.claims import ledger
 from tools.build import BUILD, toc_files
+from tools.takeaway import FLAGS, archive, chromium_path, open_page
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-FLAGS += ["--disable-component-update", "--disable-sync"]
+HTML = BUILD / "html"
 PAGES = [f"{name}.html" for name in toc_files()] + ["search.html", "genindex.html"]
+PAGE = pytest.mark.parametrize("name", PAGES)
+STANDARD = {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}
+WHOLE = ("chapters/01_introduction.html", "chapters/a_notation.html", "chapters/reproduce.html")
+"""Pages tested with their mathematics and code; on the others these are hidden: they are many and all alike."""
 
 
 @pytest.fixture(scope="module")
 def browser():
-    if CHROMIUM is None:
+    if chromium_path() is None:
         if os.environ.get("CI"):
             pytest.fail("CI must have a Chromium for the browser tests")
         pytest.skip("no Chromium on this machine (set CHROMIUM to its path)")
-    if not (BUILD / "html" / "index.html").is_file():
+    if not (HTML / "index.html").is_file():
         pytest.fail("the book is not built; run `make book` first")
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        started = playwright.chromium.launch(executable_path=chromium_path(), args=list(FLAGS))
         yield started
         started.close()
 
@@ -35,24 +45,130 @@ def visit(browser, name, **context):
     page.on("request", lambda r: asked.append(r.url) if not r.url.startswith(("file:", "data:", "blob:")) else None)
     page.on("console", lambda m: complaints.append(m.text) if m.type == "error" else None)
     page.on("pageerror", lambda e: complaints.append(str(e)))
-    page.goto((BUILD / "html" / name).as_uri(), timeout=60_000)
-    page.evaluate("window.MathJax?.startup?.promise?.then(() => true)")
+    open_page(page, HTML / name)
     return page, asked, complaints
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_a_page_needs_no_network_and_raises_no_error(browser, name):
-    page, asked, complaints = visit(browser, name)
-    assert not asked
-    assert not complaints
-    page.context.close()
+def violations(page, rules):
+    """What axe finds, as lines: the rule, the element, the reason."""
+    options = {"resultTypes": ["violations"], "runOnly": rules, "preload": False}  # it would fetch the style sheets
+    found = Axe().run(page, options=options).response["violations"]
+    return [
+        f"{rule['id']}: {node['html'][:200]} ({(node['any'] + node['all'] + node['none'])[0]['message']})"
+        for rule in found
+        for node in rule["nodes"]
+    ]
 
 
-@pytest.mark.parametrize("name", PAGES)
-def test_a_page_does_not_scroll_sideways_on_a_phone(browser, name):
-    page, _, _ = visit(browser, name, viewport={"width": 390, "height": 844})
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    page.context.close()
+FIGURES = """
+[...document.querySelectorAll(".bd-article .cell_output img, .bd-article figure img")].map((image) => {
+  const figure = image.closest("figure");
+  const link = figure?.querySelector(".figure-data a.download");
+  return {
+    alt: image.alt, caption: figure?.querySelector("figcaption p")?.textContent ?? "",
+    data: link?.href ?? "", made: link?.parentElement.textContent ?? "",
+  };
+})
+"""
+CUT = """
+[...document.querySelectorAll(".bd-article :is(mjx-container, img, table, pre, svg)")].filter((part) => {
+  if (!part.checkVisibility() || part.getBoundingClientRect().right <= innerWidth) return false;
+  for (let box = part; box !== document.body; box = box.parentElement) {
+    if (["auto", "scroll"].includes(getComputedStyle(box).overflowX)) return false;
+  }
+  return true;
+}).map((part) => part.closest("p, li, figure, section").outerHTML.slice(0, 200))
+"""
+"""What sticks out of a narrow screen and cannot be scrolled to."""
+IDS = "[...document.querySelectorAll('[id]')].map(e => e.id).filter((id, k, all) => all.indexOf(id) < k)"
+
+
+@pytest.fixture(scope="module")
+def seen(browser):
+    """All that the tests below ask of a page, from one visit to each."""
+
+    @cache
+    def look(name):
+        phone, desk = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
+        page, asked, complaints = visit(browser, name, viewport=phone, reduced_motion="reduce", color_scheme="light")
+        page.add_style_tag(content="* { transition: none !important; animation: none !important; }")
+        found = {"asked": asked, "complaints": complaints, "figures": page.evaluate(FIGURES), "ids": page.evaluate(IDS)}
+        found["provenance"] = page.locator(".provenance").count()
+        found["phone"] = page.evaluate("document.documentElement.scrollWidth")
+        page.wait_for_timeout(50)
+        found["cut"] = page.evaluate(CUT)
+        found["scrolling"] = violations(page, ["scrollable-region-focusable"])
+        page.set_viewport_size(desk)
+        if name not in WHOLE:
+            page.add_style_tag(content="mjx-container, pre { display: none !important; }")
+        found["light"] = violations(page, STANDARD)
+        page.emulate_media(color_scheme="dark")
+        page.wait_for_function("document.documentElement.dataset.theme == 'dark'")
+        found["dark"] = violations(page, ["color-contrast"])
+        page.context.close()
+        return found
+
+    return look
+
+
+@PAGE
+def test_a_page_needs_no_network_and_raises_no_error(seen, name):
+    assert not seen(name)["asked"]
+    assert not seen(name)["complaints"]
+
+
+@PAGE
+def test_a_page_does_not_scroll_sideways_on_a_phone(seen, name):
+    assert seen(name)["phone"] <= 390
+    assert not seen(name)["scrolling"]
+    assert not seen(name)["cut"]
+
+
+@PAGE
+def test_a_page_is_accessible_in_light_and_dark(seen, name):
+    assert not seen(name)["light"]
+    assert not seen(name)["dark"]
+    assert not seen(name)["ids"]
+
+
+@PAGE
+def test_every_figure_has_words_and_data(seen, name):
+    for figure in seen(name)["figures"]:
+        assert len(figure["alt"]) > 20, figure
+        assert len(figure["caption"]) > 20, figure
+        assert re.search(r"pbtlib \d.*commit .*executed in", figure["made"]), figure
+        path = unquote(figure["data"].removeprefix("file://"))
+        assert path.endswith(".csv"), figure
+        rows = read_csv(path)
+        assert len(rows) > 2, figure
+
+
+def test_some_pages_have_figures(seen):
+    assert sum(len(seen(name)["figures"]) for name in PAGES) > 15
+
+
+@pytest.mark.parametrize("name", [page for page in PAGES if page.startswith("chapters/")])
+def test_a_page_says_how_it_was_made(seen, name):
+    assert seen(name)["provenance"] == 1
+
+
+def read_csv(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(line for line in file if not line.startswith("#")))
+
+
+def test_the_data_of_a_figure_are_what_it_draws(seen):
+    """Each point of the curve solves v/(1 + av) + σ² = v with a = β/(1 + β/2), σ = 0.3, to the digits that are kept."""
+    (figure,) = [f for f in seen("chapters/03_two_time_scales.html")["figures"] if "saturates" in f["caption"]]
+    rows = [row for row in read_csv(unquote(figure["data"][7:])) if row["kind"] == "line" and "F}" in row["series"]]
+    beta, v = np.array([(float(row["x"]), float(row["y"])) for row in rows]).T
+    assert beta == pytest.approx(np.geomspace(0.5, 1000, 100), rel=1e-5)
+
+    def residual(a):
+        return np.abs(v / (1 + a * v) + 0.3**2 - v).max()
+
+    assert residual(beta / (1 + beta / 2)) < 1e-5
+    assert residual(beta / 1.5) > 1e-2  # what a population selected by the effective fitness would do
 
 
 def test_mathematics_is_typeset_without_network(browser):
@@ -66,3 +182,108 @@ def test_a_request_to_the_network_would_be_noticed(browser, tmp_path):
     _, asked, complaints = visit(browser, tmp_path / "page.html")
     assert asked == ["http://127.0.0.1:9/x.js"]
     assert complaints
+
+
+def test_faint_text_and_a_missing_description_would_be_noticed(browser, tmp_path):
+    (tmp_path / "page.html").write_text(
+        '<html lang="en"><title>x</title><main><p style="color:#999;background:#fff">faint</p><img src="data:,"></main>'
+    )
+    page, _, _ = visit(browser, tmp_path / "page.html")
+    assert [line.partition(":")[0] for line in violations(page, STANDARD)] == ["color-contrast", "image-alt"]
+
+
+def test_the_archive_holds_every_page():
+    with zipfile.ZipFile(archive()) as packed:
+        names = set(packed.namelist())
+    top = min(names, key=len).rstrip("/")
+    assert {f"{top}/{page}" for page in [*PAGES, "index.html", "_static/mathjax/tex-mml-chtml.js"]} <= names
+
+
+def test_what_is_cut_off_on_a_phone_would_be_noticed(browser, tmp_path):
+    picture = '<img style="width: 500px; height: 9px" src="data:,">'
+    (tmp_path / "page.html").write_text(
+        f'<body class="bd-article" style="overflow: hidden"><p>{picture}</p><p style="overflow-x: auto">{picture}</p>'
+    )
+    page, _, _ = visit(browser, tmp_path / "page.html", viewport={"width": 390, "height": 844})
+    assert len(page.evaluate(CUT)) == 1
+    page.context.close()
+
+
+# ---------------------------------------------------------------------------------------------- menus and links
+
+
+def test_the_menus_work_by_keyboard(browser):
+    page, _, _ = visit(browser, "chapters/04_convergence.html", viewport={"width": 1280, "height": 900})
+    focus = "(e => e.textContent.trim() || e.title || e.ariaLabel || e.className)(document.activeElement)"
+    page.keyboard.press("Tab")
+    assert page.evaluate(focus) == "Skip to main content"
+    found = []
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        visible = page.evaluate("(e => e.checkVisibility() && e.getClientRects().length > 0)(document.activeElement)")
+        assert visible, page.evaluate("document.activeElement.outerHTML")
+        found.append(page.evaluate("document.activeElement.outerHTML"))
+    text = "\n".join(found)
+    assert "01_introduction.html" in text
+    assert "claims.html" in text
+    page.locator(".dropdown-download-buttons button").first.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".dropdown-download-buttons .dropdown-menu.show")
+    page.keyboard.press("ArrowDown")
+    assert ".ipynb" in page.evaluate("document.activeElement.href")
+    page.keyboard.press("Escape")
+    theme = page.evaluate("document.documentElement.dataset.mode")
+    page.locator(".theme-switch-button").first.focus()
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.documentElement.dataset.mode") != theme
+    page.context.close()
+
+
+def test_the_ledger_filters_by_keyboard_and_says_how_many(browser):
+    page, _, _ = visit(browser, "chapters/claims.html")
+    total = len(ledger())
+    count = page.locator(".ledger-filters [role=status]")
+    shown = page.locator("details.ledger:visible")
+    assert count.text_content() == f"{total} of {total} claims shown."
+    for key in ("status", "chapter", "section"):
+        menu = page.locator(f"select[data-filter={key}]")
+        menu.focus()
+        page.keyboard.press("ArrowDown")
+        number = shown.count()
+        assert 0 < number < total
+        assert count.text_content() == f"{number} of {total} claims shown."
+        value = menu.input_value()
+        assert page.locator(f'details.ledger:visible[data-{key}="{value}"]').count() == number
+        page.get_by_role("button", name="Show all").press("Enter")
+        assert shown.count() == total
+    page.goto((HTML / "chapters/claims.html").as_uri() + "#status=verified-with-a-caveat")
+    page.reload()
+    caveats = sum(record.status == "verified with a caveat" for record in ledger().values())
+    assert shown.count() == caveats
+    page.evaluate("location.hash = 'ledger-thm-4'")
+    page.wait_for_function("document.getElementById('ledger-thm-4').open")
+    page.context.close()
+
+
+def test_the_ledger_is_whole_without_scripts(browser):
+    page, _, _ = visit(browser, "chapters/claims.html", java_script_enabled=False)
+    assert page.locator("details.ledger:visible").count() == len(ledger())
+    assert not page.locator(".ledger-filters").is_visible()
+    page.context.close()
+
+
+def test_every_link_of_the_ledger_leads_somewhere():
+    names = ("claims", "findings", "disagreements")
+    ids = cache(lambda path: set(re.findall(r'\bid="([^"]+)"', path.read_text())))
+    links = 0
+    for name in names:
+        article = (HTML / f"chapters/{name}.html").read_text().partition("<article")[2]
+        for href in re.findall(r'href="([^"]+)"', article):
+            if re.match(r"https?:|#status=|.*#status=", href):
+                continue
+            page, _, anchor = href.partition("#")
+            path = (HTML / "chapters" / (page or f"{name}.html")).resolve()
+            assert path.is_file(), href
+            assert not anchor or anchor in ids(path), href
+            links += 1
+    assert links > 3 * len(ledger())

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from scipy.linalg import solve_continuous_lyapunov
 
+from pbtlib import problems
 from pbtlib.problems import Himmelblau, LinearGaussian, Problem, Quadratic
 
 GENERAL = LinearGaussian(
@@ -165,6 +167,137 @@ def test_himmelblau_minima_and_hessian():
     np.testing.assert_allclose(share / share.sum(), [0.34, 0.22, 0.16, 0.28], atol=0.006)
     shifted = problem.loss(problem.minima + 1.5, np.tile([1.5, 0.2], (4, 1)))
     np.testing.assert_allclose(shifted, 0, atol=1e-20)
+
+
+def himmelblau_gibbs(noise, cells=1200):
+    """Points of a fine grid, shape (n, 2), and their Gibbs weights; the sampler's own sets play no part."""
+    half = 7.0 + 2 * np.sqrt(noise)
+    x = (np.arange(cells) + 0.5) * (2 * half / cells) - half
+    points = np.stack(np.meshgrid(x, x, indexing="ij"), -1).reshape(-1, 2)
+    H = Himmelblau().loss(points, np.zeros((1, 2)))
+    near = 2 * H / noise**2 < 60
+    weight = np.exp(-2 * H[near] / noise**2)
+    return points[near], H[near], weight / weight.sum()
+
+
+@pytest.mark.parametrize("noise", [0.4, 1.5, 4.0, 9.0, 40.0])
+def test_himmelblau_draws_have_the_moments_of_the_gibbs_measure(noise, rng):
+    problem, n = Himmelblau(), 40_000
+    draws = problem.equilibrium_sample(np.tile([0.0, noise], (n, 1)), rng)
+
+    def moments(points, H, weight=None):
+        columns = [points[:, 0], points[:, 1], points.prod(1), H, H**2]
+        return np.array([np.average(c, weights=weight) for c in columns])
+
+    found = moments(draws, problem.loss(draws, np.zeros((n, 2))))
+    points, H, weight = himmelblau_gibbs(noise)
+    exact = moments(points, H, weight)
+    columns = np.stack([points[:, 0], points[:, 1], points.prod(1), H, H**2])
+    error = np.sqrt(((columns - exact[:, None]) ** 2 @ weight) / n)
+    assert (np.abs(found - exact) < 5.5 * error).all()
+    wrong = moments(*himmelblau_gibbs(1.1 * noise))
+    assert not (np.abs(found - wrong) < 5.5 * error).all()
+
+
+def cell_counts(points, noise, weight=None):
+    """Counts on a grid of 30 × 30 cells, so coarse that the quadrature above fills each exactly."""
+    half = 7.0 + 2 * np.sqrt(noise)
+    return np.histogram2d(*points.T, bins=30, range=[[-half, half]] * 2, weights=weight)[0].reshape(-1)
+
+
+def chi_square(observed, probability):
+    """p-value of counts against probabilities; rare cells are put together."""
+    expected = probability * observed.sum()
+    rare = expected < 10
+    f_obs = np.append(observed[~rare], observed[rare].sum())
+    f_exp = np.append(expected[~rare], expected[rare].sum())
+    kept = f_exp > 1
+    return stats.chisquare(f_obs[kept], f_exp[kept] * f_obs[kept].sum() / f_exp[kept].sum()).pvalue
+
+
+def test_agents_of_every_noise_and_bias_are_drawn_at_once_and_fill_the_cells(rng):
+    problem, n = Himmelblau(), 30_000
+    noises = np.array([0.8, 2.0, 4.0, 9.0, -40.0])
+    h = np.stack([np.broadcast_to([0.0, 1.5, -2.0, 0.3, 0.0], (n, 5)), np.broadcast_to(noises, (n, 5))], -1)
+    draws = problem.equilibrium_sample(h, rng) - problem.centre(h)
+    for k, noise in enumerate(np.abs(noises)):
+        points, _, weight = himmelblau_gibbs(noise)
+        assert chi_square(cell_counts(draws[:, k], noise), cell_counts(points, noise, weight)) > 1e-6
+        points, _, weight = himmelblau_gibbs(1.1 * noise)
+        assert chi_square(cell_counts(draws[:, k], noise), cell_counts(points, noise, weight)) < 1e-6
+
+
+def test_a_sampler_that_accepts_whatever_is_proposed_is_found_out(rng, monkeypatch):
+    propose = problems._propose
+
+    def careless(s, rng):
+        point, _ = propose(s, rng)
+        return point, np.square(point).sum(-1) > 0
+
+    points, _, weight = himmelblau_gibbs(3.0)
+    for broken in (False, True):
+        if broken:
+            monkeypatch.setattr(problems, "_propose", careless)
+        with np.errstate(all="ignore"):
+            draws = np.nan_to_num(Himmelblau().equilibrium_sample(np.tile([0.0, 3.0], (20_000, 1)), rng))
+        p = chi_square(cell_counts(np.clip(draws, -10, 10), 3.0), cell_counts(points, 3.0, weight))
+        assert (p < 1e-6) == broken
+
+
+@pytest.mark.parametrize("noise", [0.0, 1e-200, 1e-6, 0.01])
+def test_small_noise_puts_the_weights_of_the_hessians_on_the_minima(noise, rng):
+    problem, n = Himmelblau(), 50_000
+    draws = problem.equilibrium_sample(np.tile([2.0, noise], (n, 1)), rng) - 2.0
+    well = np.square(draws[:, None] - problem.minima).sum(-1).argmin(-1)
+    distance = np.linalg.norm(draws - problem.minima[well], axis=-1)
+    assert distance.max() <= 4 * noise + 1e-12
+    share = np.linalg.det(problem.hessian(problem.minima)) ** -0.5
+    count = np.bincount(well, minlength=4)
+    assert stats.chisquare(count, n * share / share.sum()).pvalue > 1e-6
+    assert stats.chisquare(count, np.full(4, n / 4)).pvalue < 1e-6
+    if noise > 1e-7:  # equipartition: the mean loss is s²/2 in every well, whatever its curvature
+        H = problem.loss(draws, np.zeros((n, 2)))
+        for k in range(4):
+            mean, error = H[well == k].mean(), H[well == k].std() / np.sqrt(count[k])
+            assert abs(mean - noise**2 / 2) < 5.5 * error + noise**4
+
+
+@settings(deadline=None, max_examples=200)
+@given(x=st.floats(-9, 9), y=st.floats(-9, 9))
+def test_the_covers_hold_the_level_sets(x, y):
+    cover, point = problems._cover(), np.array([x, y])
+    H = Himmelblau().loss(point, np.zeros(2))
+    assert np.abs(point).max() <= problems._reach(np.sqrt(H)) + 1e-9
+    inside = (cover.corners <= point).all(-1) & (point <= cover.corners + problems._SIDE).all(-1)
+    assert (cover.bounds[inside] <= H + 1e-9).all()
+    assert inside.any() or np.abs(point).max() > 6.0
+
+
+def test_the_ellipses_hold_the_low_level_sets(rng):
+    cover, n = problems._cover(), 200_000
+    wide = cover.minima[:, None] + rng.uniform(-0.6, 0.6, (4, n, 2))
+    H = Himmelblau().loss(wide, np.zeros((n, 2)))
+    reach = np.linalg.norm(
+        np.linalg.solve(cover.inverse[:, None], (wide - cover.minima[:, None])[..., None])[..., 0], axis=-1
+    )
+    low = H < problems._LOW
+    level = np.sqrt(np.minimum(H, problems._LOW))
+    allowed = level * np.sqrt(problems._stretch(level, cover.squeeze[:, None]))
+    assert (reach <= allowed + 1e-12)[low].all()
+    assert not (reach <= level)[low].all()  # without the stretch they would not
+    x = np.linspace(-6, 6, 1201)  # and no other point is as low
+    plane = np.stack(np.meshgrid(x, x), -1)
+    distance = np.abs(plane[..., None, :] - cover.minima).max(-1).min(-1)
+    assert Himmelblau().loss(plane, np.zeros((1, 2)))[distance > 0.6].min() > problems._LOW
+
+
+def test_the_acceptance_rate_is_the_ratio_of_the_areas(rng):
+    cover, n = problems._cover(), 40_000
+    predicted = cover.density.sum() / cover.slope  # as E → 0 the ellipses are {H ≤ E}
+    rate = problems._propose(np.full(n, 1e-3), rng)[1].mean()
+    assert abs(rate - predicted) < 5.5 * np.sqrt(predicted * (1 - predicted) / n) + 1e-3
+    for noise in (1.0, 3.0, 10.0, 100.0, 1e4):
+        assert problems._propose(np.full(n, noise), rng)[1].mean() > 0.45
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,18 @@ def test_arrays_round_trip_bit_for_bit(tmp_path_factory, data):
     assert back["a"].tobytes() == array.tobytes()
 
 
+def test_a_notebook_finds_the_data_from_any_folder(tmp_path, data, monkeypatch):
+    kept = tmp_path / "package" / "data"
+    results.save(kept / "x.nc", data, {})
+    monkeypatch.setattr(results, "DATA", kept)
+    monkeypatch.chdir(tmp_path)
+    xr.testing.assert_equal(results.load("../data/x.nc"), data)
+    with pytest.raises(FileNotFoundError):
+        results.load(tmp_path / "x.nc")
+    with pytest.raises(FileNotFoundError):
+        results.load("../data/other.nc")
+
+
 def test_altered_value_is_refused(tmp_path, data):
     results.save(tmp_path / "x.nc", data, {})
     with xr.open_dataset(tmp_path / "x.nc", engine="h5netcdf") as opened:

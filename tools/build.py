@@ -31,6 +31,8 @@ from pbtlib.claims import ledger
 from tools import ledger as ledger_page
 from tools.notebooks import (
     CHAPTERS,
+    FIGURES,
+    KERNEL_ENVIRONMENT,
     ROOT,
     TWINS,
     claims_of,
@@ -48,6 +50,7 @@ from tools.notebooks import (
 BUILD = ROOT / "_build"
 SOURCE = BUILD / "src"
 EXECUTED = BUILD / "executed"
+FRAMES = BUILD / "frames"
 LIBRARY = ROOT / "pbtlib"
 SHARED = ("_config.yml", "_toc.yml", "assets", "data")
 
@@ -83,7 +86,7 @@ def fingerprint(notebook: NotebookNode) -> str:
     """Hash of all that a chapter's outputs depend on: its code, the library it reaches, data, claims, the lock."""
     code = "\n".join(cell.source for cell in code_cells(notebook))
     digest = hashlib.sha256(code.encode())
-    for path in [*library_files(code), *data_files(code), ROOT / "requirements.lock"]:
+    for path in [*library_files(code), *data_files(code), ROOT / "requirements.lock", ROOT / "tools" / "drawn.py"]:
         digest.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
     with (LIBRARY / "claims.toml").open("rb") as file:
         entries = tomllib.load(file)
@@ -165,7 +168,7 @@ def executed(wanted: list[str] | None = None, *, strict: bool) -> dict[str, Note
         if not isinstance(seconds, CellExecutionError):
             sound = all(verdict["agrees"] for verdict in claims_of(chapters[name]))  # then strictness changes nothing
             made = {"fingerprint": marks[name], "strict": strict or sound, "seconds": round(seconds, 1)}
-            chapters[name].metadata["pbtlib"] = made
+            chapters[name].metadata["pbtlib"].update(made)
             store(chapters[name], EXECUTED / f"{name}.ipynb")
     _stop_on_failure(outcome)
     return chapters
@@ -184,13 +187,44 @@ def execute_into_chapters(wanted: list[str]) -> int:
     for name in wanted:
         _check_name(name)
     for name, notebook in executed(wanted, strict=True).items():
-        notebook.metadata.pop("pbtlib", None)
+        made = notebook.metadata.pop("pbtlib")
+        files = figure_files(name, notebook, made["figures"])
+        for old in set(FIGURES.glob(f"{name}-*.csv")) - {FIGURES / file for file in files}:
+            old.unlink()
+        for file, text in files.items():
+            write_if_changed(FIGURES / file, text)
         changed = store(notebook, CHAPTERS / f"{name}.ipynb")
         print(f"chapters/{name}.ipynb {'written' if changed else 'unchanged'}")
     paths = [path for name in names() if (path := CHAPTERS / f"{name}.ipynb").is_file()]
-    found = {path.stem: claims_of(nbformat.read(path, as_version=4)) for path in paths}
-    write_if_changed(CHAPTERS / "claims.md", ledger_page.page(ledger(), found))
+    for file, text in ledger_pages({path.stem: nbformat.read(path, as_version=4) for path in paths}).items():
+        write_if_changed(CHAPTERS / file, text)
     return 0
+
+
+def ledger_pages(chapters: dict[str, NotebookNode]) -> dict[str, str]:
+    """The pages made from the ledger and the outputs of the chapters, from file name to text."""
+    found = {name: claims_of(notebook) for name, notebook in chapters.items()}
+    return ledger_page.pages(ledger(), found, ledger_page.places(chapters))
+
+
+def figure_files(name: str, notebook: NotebookNode, figures: dict[str, str], *more: str) -> dict[str, str]:
+    """The data files of a chapter's figures, from file name to contents: CSV under a line that says how it was made.
+
+    Parameters
+    ----------
+    name, notebook : str, NotebookNode
+        The chapter.
+    figures : dict
+        From figure to CSV, as `tools.notebooks.execute` leaves it.
+    more : str
+        What to add to the line: commit, run time.
+    """
+    made = " · ".join([f"pbtlib {pbtlib.__version__}", *_settings(notebook), *more])
+    head = "# {figure}, a figure of the page {name}; text and figures under CC BY 4.0\n# made by {made}\n"
+    return {
+        f"{name}-{figure}.csv": head.format(figure=figure, name=name, made=made) + text
+        for figure, text in figures.items()
+    }
 
 
 def take(name: str) -> int:
@@ -233,8 +267,9 @@ def book() -> int:
         path = CHAPTERS / f"{name}.ipynb"
         if not path.is_file() or not same_cells(notebook, nbformat.read(path, as_version=4)):
             print(f"note: chapters/{name}.ipynb is not what its twin says; 'exec' remakes it, 'take' keeps its edits")
+    compute_frames()
     _lay_out(chapters)
-    mark = hashlib.sha256()
+    mark = hashlib.sha256((ROOT / "tools" / "reading.py").read_bytes())
     for path in sorted(p for p in SOURCE.rglob("*") if p.is_file()):
         mark.update(path.relative_to(SOURCE).as_posix().encode() + path.read_bytes())
     front, stamp = BUILD / "html" / "index.html", BUILD / "html.sha256"
@@ -260,11 +295,30 @@ def book() -> int:
 
 
 def _sphinx(command: list[str]) -> bool:
-    return subprocess.run(command, env={**os.environ, "PYTHONWARNINGS": "ignore"}, check=False).returncode != 0
+    return subprocess.run(command, env=environment(), check=False).returncode != 0
+
+
+def environment() -> dict[str, str]:
+    """What Sphinx needs to find its extensions `tools.reading` and `tools.pages`, and no warnings from libraries."""
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONWARNINGS": "ignore", "PYTHONPATH": paths}
+
+
+def compute_frames() -> None:
+    """Compute the moving figures into FRAMES if what they depend on has changed."""
+    code = (ROOT / "tools" / "frames.py").read_text()
+    mark = fingerprint(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)]))
+    stamp = FRAMES / "sha256"
+    if stamp.is_file() and stamp.read_text() == mark:
+        return
+    print("Computing the moving figures")
+    shutil.rmtree(FRAMES, ignore_errors=True)
+    command = [sys.executable, "-m", "tools.frames", str(FRAMES)]
+    subprocess.run(command, cwd=ROOT, env={**os.environ, **KERNEL_ENVIRONMENT}, check=True)
+    stamp.write_text(mark)
 
 
 def _lay_out(chapters: dict[str, NotebookNode]) -> None:
-    found = {name: claims_of(notebook) for name, notebook in chapters.items()}
     pages: dict[Path, str] = {}
     for name, notebook in chapters.items():
         copy = nbformat.from_dict(notebook)
@@ -273,8 +327,11 @@ def _lay_out(chapters: dict[str, NotebookNode]) -> None:
         foot.id = "provenance"
         copy.cells.append(foot)
         pages[Path("chapters") / f"{name}.ipynb"] = nbformat.writes(copy) + "\n"
+        stamp = (f"commit {commit()}", f"executed in {made['seconds']:.1f} s")
+        for file, text in figure_files(name, notebook, made["figures"], *stamp).items():
+            pages[Path("chapters") / FIGURES.name / file] = text
     plain = {path.name: path.read_text() for path in CHAPTERS.glob("*.md")}
-    plain["claims.md"] = ledger_page.page(ledger(), found)
+    plain |= ledger_pages(chapters)
     for name, text in plain.items():
         pages[Path("chapters") / name] = f"{text}\n\n{_provenance(None, None)}\n"
     for path in CHAPTERS.glob("*.bib"):
@@ -287,22 +344,29 @@ def _lay_out(chapters: dict[str, NotebookNode]) -> None:
             if path.is_file():
                 write_if_changed(SOURCE / path.relative_to(ROOT), path.read_bytes())
                 wanted.add(SOURCE / path.relative_to(ROOT))
+    for path in [*FRAMES.glob("*.js"), *FRAMES.glob("*.json")]:
+        write_if_changed(SOURCE / "assets" / "frames" / path.name, path.read_bytes())
+        wanted.add(SOURCE / "assets" / "frames" / path.name)
     for path in SOURCE.rglob("*"):
         if path.is_file() and path not in wanted:
             path.unlink()
 
 
 def _provenance(notebook: NotebookNode | None, seconds: float | None) -> str:
-    parts = [f"pbtlib {pbtlib.__version__}", f"commit {_commit()}"]
+    parts = [f"pbtlib {pbtlib.__version__}", f"commit {commit()}"]
     if notebook is not None and code_cells(notebook):
-        if seed := parameter(notebook, "SEED"):
-            parts.append(f"seed {seed}")
-        scale = (parameter(notebook, "SCALE") or "quick").strip("\"'")
-        parts += [f"scale {scale}", f"executed in {seconds:.1f} s", f"Python {platform.python_version()}"]
+        parts += [*_settings(notebook), f"executed in {seconds:.1f} s", f"Python {platform.python_version()}"]
     return f'<p class="provenance">How this page was made: {" · ".join(parts)}.</p>'
 
 
-def _commit() -> str:
+def _settings(notebook: NotebookNode) -> list[str]:
+    seed, scale = parameter(notebook, "SEED"), (parameter(notebook, "SCALE") or "quick").strip("\"'")
+    return [*([f"seed {seed}"] if seed else []), f"scale {scale}"]
+
+
+def commit() -> str:
+    """The commit of the working tree; a trailing ``+`` says that files differ from it."""
+
     def git(*words: str) -> str:
         return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True).stdout
 

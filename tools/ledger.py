@@ -2,13 +2,41 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from html import escape
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from docutils.nodes import make_id
+from nbformat import NotebookNode
 
 from pbtlib.claims import COMPUTED, STATUSES, Record
+
+KINDS = {
+    "Theorem": "thm",
+    "Lemma": "lem",
+    "Remark": "rem",
+    "Assumption": "ass",
+    "Definition": "def",
+    "Algorithm": "alg",
+    "Proposition": "prop",
+    "Corollary": "cor",
+    "Figure": "fig",
+    "Table": "tab",
+}
+REFERENCE = rf"(Section|{'|'.join(KINDS)}) (\d+(?:\.\d+)*[A-Z]?′?|[A-D]\d+)|\(([A-D]?\d+)\)"
+MARKS = {
+    "verified": "✓",
+    "verified with a caveat": "≈",
+    "disagrees": "≠",
+    "proof only": "∎",
+    "cited, not proved": "“",
+    "not yet": "…",
+}
 
 INTRODUCTION = """# The claims ledger
 
@@ -20,6 +48,25 @@ finds is not what is recorded, in either direction. This page is generated from 
 
 Values are marked S (stated in the paper), R (restored, because the text at hand had lost its formulas, and forced by
 the context) or C (chosen by us).
+"""
+
+GRAPH_TEXT = """## What rests on what
+
+Lines lead from a claim to those that rest on it, left to right; claims that stand alone are left out. The mark before
+the name says the status, as do colour and outline. The same in words: the rows *Rests on* and *Bears* of each entry.
+"""
+
+FINDINGS = """# What we found that the paper does not say
+
+Results of this book that go beyond the paper: drawn from the [ledger](claims.md), where each has its numbers, its
+control and its status.
+"""
+
+DISAGREEMENTS = """# Where we disagree
+
+Entries of the [ledger](claims.md) that are recorded as "disagrees", or that speak against something the paper says or
+supposes. The status is that of our statement. The text at hand had lost its formulas; where this book and the
+published paper differ, the paper wins.
 """
 
 
@@ -57,8 +104,112 @@ def collect(records: dict[str, Record], found: dict[str, list[dict[str, Any]]]) 
     return verdicts
 
 
-def page(records: dict[str, Record], found: dict[str, list[dict[str, Any]]]) -> str:
-    """Return the ledger page as MyST Markdown.
+@dataclass(frozen=True)
+class Places:
+    """Where things stand in the book.
+
+    Attributes
+    ----------
+    targets : dict
+        From a label such as ``eq-11``, ``thm-4`` or ``fig-2`` to (page, anchor, section of the paper).
+    sections : dict
+        From the number of a section to (page, anchor).
+    claims : dict
+        From a claim to the section of the paper beside which it is measured and the figure nearest to it, or "".
+    titles : dict
+        From a page to its title.
+    """
+
+    targets: dict[str, tuple[str, str, str]]
+    sections: dict[str, tuple[str, str]]
+    claims: dict[str, tuple[str, str]]
+    titles: dict[str, str]
+
+
+def places(chapters: dict[str, NotebookNode]) -> Places:
+    """Read from the chapters where sections, labels, figures and claims stand.
+
+    Parameters
+    ----------
+    chapters : dict of NotebookNode
+        With or without outputs.
+    """
+    found = Places({}, {}, {}, {})
+    for page, notebook in chapters.items():
+        numbers, heading = {1: _appendix(page)}, 0
+        claims: list[tuple[str, int]] = []
+        figures: list[tuple[str, int]] = []
+        for cell in notebook.cells:
+            if cell.cell_type == "code":
+                claims += [(name, heading) for name in re.findall(r"""claim\(\s*["']([\w-]+)["']""", cell.source)]
+                if name := cell.metadata.get("mystnb", {}).get("figure", {}).get("name"):
+                    figures.append((name, heading))
+                    found.targets[name] = (page, name, _last(numbers))
+                continue
+            for line in cell.source.splitlines():
+                if title := re.match(r"(#{1,4}) (.*)", line):
+                    level, heading = len(title[1]), heading + 1
+                    numbers = {k: v for k, v in numbers.items() if k < level or k == 1}
+                    found.titles.setdefault(page, title[2])
+                    if number := re.match(r"\d+(\.\d+)*(?= )", title[2]):
+                        numbers[level] = number[0]
+                        found.sections.setdefault(number[0], (page, make_id(title[2])))
+                elif label := re.match(r"\(([\w-]+)\)=\s*$", line):
+                    found.targets[label[1]] = (page, label[1].lower(), _last(numbers))
+            for name, _ in claims:
+                found.claims.setdefault(name, (_last(numbers), ""))
+        for name, where in claims:
+            near = [figure for figure, at in figures if at == where]
+            found.claims[name] = (found.claims.get(name, (_last(numbers), ""))[0], near[0] if near else "")
+    return found
+
+
+def _appendix(page: str) -> str:
+    return f"Appendix {page[0].upper()}" if re.match("[a-z]_", page) else ""
+
+
+def _last(numbers: dict[int, str]) -> str:
+    return numbers[max(numbers)]
+
+
+def statements(record: Record, where: Places) -> list[tuple[str, str, str]]:
+    """The places of the book that state what a record's source names: (words of the source, page, anchor)."""
+    found = []
+    for match in re.finditer(REFERENCE, record.source):
+        words, kind, number = match[0], match[1], match[2] or match[3]
+        if kind == "Section":
+            place = where.sections.get(number)
+            found += [(words, *place)] if place else []
+            continue
+        label = f"{KINDS.get(kind, 'eq')}-{number.replace('′', '-prime')}"
+        options = [name for name in where.targets if name == label or name.startswith(f"{label}-")]
+        if options:
+            # the chapter's own first, and the place that states it rather than the one that proves it
+            best = min(
+                options, key=lambda n: (where.targets[n][0] != record.chapter, not n.endswith("stated"), n != label, n)
+            )
+            found.append((words, *where.targets[best][:2]))
+    return found
+
+
+def section(record: Record, where: Places) -> str:
+    """The paper's section of a record: named by its source, else that of what the source names, else of the cell."""
+    if named := re.search(r"Section (\d+(?:\.\d+)*)", record.source):
+        return named[1]
+    for words, page, anchor in statements(record, where):
+        for target in where.targets.values():
+            if target[:2] == (page, anchor) and target[2] and "Section" not in words:
+                return target[2]
+    return where.claims.get(record.id, (_appendix(record.chapter), ""))[0] or "none"
+
+
+def is_ours(record: Record) -> bool:
+    """Whether the statement as a whole is the book's, not the paper's."""
+    return record.source.startswith("this book")
+
+
+def pages(records: dict[str, Record], found: dict[str, list[dict[str, Any]]], where: Places) -> dict[str, str]:
+    """Return the pages made from the ledger, from file name to MyST Markdown.
 
     Parameters
     ----------
@@ -66,39 +217,249 @@ def page(records: dict[str, Record], found: dict[str, list[dict[str, Any]]]) -> 
         The ledger file.
     found : dict
         From chapter to the verdicts in its outputs (see `tools.notebooks.claims_of`).
+    where : Places
+        See `places`.
     """
     verdicts = collect(records, found)
+    return {
+        "claims.md": _ledger(records, verdicts, where),
+        "findings.md": _findings(records, where),
+        "disagreements.md": _disagreements(records, where),
+    }
+
+
+def _ledger(records: dict[str, Record], verdicts: dict[str, list[dict[str, Any]]], where: Places) -> str:
     count = Counter(record.status for record in records.values())
     summary = " · ".join(f"{count[status]} {status}" for status in STATUSES if count[status])
-    parts = [INTRODUCTION, f"**{len(records)} claims**: {summary}.\n"]
-    for chapter in dict.fromkeys(record.chapter for record in records.values()):
-        parts.append(f"## {chapter.replace('_', ' ').lstrip('0123456789 ').capitalize()}\n")
-        parts += [
-            _entry(record, verdicts[name], records) for name, record in records.items() if record.chapter == chapter
-        ]
-    return "\n".join(parts)
-
-
-def _entry(record: Record, verdicts: list[dict[str, Any]], records: dict[str, Record]) -> str:
-    colour = record.status.split(",")[0].replace(" ", "-")
-    rows = [
-        ("Source", escape(record.source)),
-        ("Values", escape(record.provenance)),
-        ("Assumptions", escape(record.assumptions)),
+    parts = [
+        INTRODUCTION,
+        "Two pages are drawn from it: [what we found that the paper does not say](findings.md) and "
+        "[where we disagree](disagreements.md). Below the list, a "
+        '<a href="#ledger-graph">graph</a> shows which results rest on which.\n',
+        f"**{len(records)} claims**: {summary}.\n",
+        _filters(records, where),
     ]
+    for chapter in dict.fromkeys(record.chapter for record in records.values()):
+        parts.append(f"## {_title(chapter, where)}\n")
+        parts += [
+            _entry(record, verdicts[name], records, where)
+            for name, record in records.items()
+            if record.chapter == chapter
+        ]
+    return "\n".join([*parts, GRAPH_TEXT, graph(records)])
+
+
+def _title(chapter: str, where: Places) -> str:
+    return where.titles.get(chapter, chapter.replace("_", " ").lstrip("0123456789 ").capitalize())
+
+
+def _slug(status: str) -> str:
+    return status.split(",")[0].replace(" ", "-")
+
+
+def _filters(records: dict[str, Record], where: Places) -> str:
+    """Three menus that a script puts to use; without scripts they stay hidden and the list is whole."""
+    statuses = [(_slug(s), s) for s in STATUSES if any(r.status == s for r in records.values())]
+    chapters = [(c, _title(c, where)) for c in dict.fromkeys(r.chapter for r in records.values())]
+    numbers = sorted({section(record, where) for record in records.values()}, key=lambda s: (not s[0].isdigit(), s))
+    names = [(n, n if n.startswith("App") or n == "none" else f"Section {n}") for n in numbers]
+    menus = "".join(
+        f'<label>{label} <select data-filter="{key}"><option value="">all</option>'
+        + "".join(f'<option value="{escape(value)}">{escape(text)}</option>' for value, text in options)
+        + "</select></label> "
+        for key, label, options in (
+            ("status", "Status", statuses),
+            ("chapter", "Chapter", chapters),
+            ("section", "Section of the paper", names),
+        )
+    )
+    return (
+        f'<div class="ledger-filters" role="group" aria-label="Filter the ledger" hidden>{menus}'
+        f'<button type="button">Show all</button>'
+        f'<p role="status">{len(records)} of {len(records)} claims shown.</p></div>\n'
+    )
+
+
+def _entry(record: Record, verdicts: list[dict[str, Any]], records: dict[str, Record], where: Places) -> str:
+    said = statements(record, where)
+    rows = [("Source", _linked(escape(record.source), said))]
+    if verdicts:
+        rows.append(("Computed", f'<a href="{record.chapter}.html#claim-{record.id}">in the cell of {record.id}</a>'))
+    else:
+        rows.append(("Shown", f'<a href="{record.chapter}.html">{escape(_title(record.chapter, where))}</a>'))
+    if figure := _figure(record, where):
+        rows.append(("Figure", f'<a href="{where.targets[figure][0]}.html#{figure}">{figure}</a>'))
+    rows += [("Values", escape(record.provenance)), ("Assumptions", escape(record.assumptions))]
     if record.caveat:
         rows.append(("Caveat", escape(record.caveat)))
+    if record.against:
+        rows.append(("Against", escape(record.against)))
     rows += [("Measured", _numbers(verdict)) for verdict in verdicts]
     if record.depends:
         rows.append(("Rests on", ", ".join(f'<a href="#ledger-{d}">{d}</a>' for d in record.depends)))
+    if bearing := [other.id for other in records.values() if record.id in other.depends]:
+        rows.append(("Bears", ", ".join(f'<a href="#ledger-{d}">{d}</a>' for d in bearing)))
     if record.test:
-        rows.append(("Test", f"<code>{escape(record.test)}</code>"))
-    anchor = f'<a href="{record.chapter}.html#claim-{record.id}">{record.id}</a>' if verdicts else record.id
+        rows.append(("Test", _test(record.test)))
     body = "".join(f"<dt>{label}</dt><dd>{text}</dd>" for label, text in rows)
+    status = _slug(record.status)
     return (
-        f'<details class="ledger ledger-{colour}" id="ledger-{record.id}">'
+        f'<details class="ledger ledger-{status}" id="ledger-{record.id}" data-status="{status}" '
+        f'data-chapter="{record.chapter}" data-section="{escape(section(record, where))}">'
         f'<summary><span class="status">{record.status}</span> {escape(record.statement)}</summary>'
-        f"<dl><dt>Where</dt><dd>{anchor}</dd>{body}</dl></details>\n"
+        f"<dl>{body}</dl></details>\n"
+    )
+
+
+def _linked(source: str, said: list[tuple[str, str, str]]) -> str:
+    """The source with its references as links, each once."""
+    for words, page, anchor in dict.fromkeys(said):
+        source = re.sub(
+            rf"{re.escape(words)}(?![^<]*</a>)", f'<a href="{page}.html#{anchor}">{words}</a>', source, count=1
+        )
+    return source
+
+
+def _figure(record: Record, where: Places) -> str:
+    """The figure that the source names, else the one in the same part of the chapter."""
+    named = [anchor for words, _, anchor in statements(record, where) if words.startswith("Figure")]
+    return named[0] if named else where.claims.get(record.id, ("", ""))[1]
+
+
+def _test(test: str) -> str:
+    path, _, function = test.partition("::")
+    page = path.removesuffix(".py")
+    anchor = f"#{function.split('[')[0]}" if function else ""
+    return f'<a href="../{page}.html{anchor}"><code>{escape(test)}</code></a>'
+
+
+# ---------------------------------------------------------------------------------------------- two pages drawn from it
+
+
+def _findings(records: dict[str, Record], where: Places) -> str:
+    ours = [record for record in records.values() if is_ours(record)]
+    partly = [record for record in records.values() if "this book" in record.source and not is_ours(record)]
+    parts = [
+        FINDINGS,
+        f"**{len(ours)} results of this book's own**, and {len(partly)} of the paper's to which it adds a rate, a "
+        "constant or a formula.\n",
+    ]
+    for chapter in dict.fromkeys(record.chapter for record in ours):
+        parts.append(f"## {_title(chapter, where)}\n")
+        parts.append(_list([record for record in ours if record.chapter == chapter], where))
+    parts.append("## Made explicit\n\nThe statement is the paper's; the part that the source line names is ours.\n")
+    parts.append(_list(partly, where))
+    return "\n".join(parts)
+
+
+def _disagreements(records: dict[str, Record], where: Places) -> str:
+    found = [record for record in records.values() if record.status == "disagrees" or record.against]
+    parts = [DISAGREEMENTS, f"**{len(found)} entries.**\n" if found else "None so far.\n", _list(found, where)]
+    caveats = sum(record.status == "verified with a caveat" for record in records.values())
+    parts.append(
+        f'Beside these stand <a href="claims.html#status=verified-with-a-caveat">{caveats} claims that were verified '
+        "with a caveat</a>: true here, with something to know.\n"
+    )
+    return "\n".join(parts)
+
+
+def _list(records: list[Record], where: Places) -> str:
+    items = []
+    for record in records:
+        lines = [("The paper", record.against), ("Caveat", record.caveat)]
+        said = "".join(
+            f'<p class="ledger-note"><strong>{label}:</strong> {escape(text)}</p>' for label, text in lines if text
+        )
+        figure = _figure(record, where)
+        drawn = f' · <a href="{where.targets[figure][0]}.html#{figure}">figure</a>' if figure else ""
+        source = _linked(escape(record.source), statements(record, where))
+        cell = f"#claim-{record.id}" if record.status in COMPUTED else ""
+        items.append(
+            f'<li class="ledger ledger-{_slug(record.status)}"><span class="status">{record.status}</span> '
+            f'{escape(record.statement)}{said}<p class="ledger-note">{source}'
+            f' · <a href="claims.html#ledger-{record.id}">numbers</a>'
+            f' · <a href="{record.chapter}.html{cell}">{escape(_title(record.chapter, where))}</a>{drawn}</p></li>'
+        )
+    return f'<ul class="ledger-list">{"".join(items)}</ul>\n' if items else ""
+
+
+# ---------------------------------------------------------------------------------------------- the graph
+
+
+def layers(records: dict[str, Record]) -> list[list[list[str]]]:
+    """Groups of claims that hang together, largest first, each in columns: what a claim rests on stands left of it.
+
+    Raises
+    ------
+    LedgerError
+        If claims rest on each other in a circle.
+    """
+    try:
+        order = list(TopologicalSorter({name: record.depends for name, record in records.items()}).static_order())
+    except CycleError as error:
+        raise LedgerError(f"claims rest on each other in a circle: {' → '.join(error.args[1])}") from error
+    depth: dict[str, int] = {}
+    group = {name: name for name in records}
+    for name in order:
+        depth[name] = 1 + max((depth[other] for other in records[name].depends), default=-1)
+        for other in records[name].depends:
+            mine, theirs = group[name], group[other]
+            group = {key: mine if value == theirs else value for key, value in group.items()}
+    for name in reversed(order):  # a foundation stands beside the first claim that rests on it
+        bearing = [depth[other] for other, record in records.items() if name in record.depends]
+        depth[name] = min(bearing) - 1 if bearing and not records[name].depends else depth[name]
+    found = []
+    for key in dict.fromkeys(group.values()):
+        members = [name for name in records if group[name] == key]
+        if len(members) == 1:
+            continue
+        columns = [[name for name in members if depth[name] == d] for d in range(max(depth[m] for m in members) + 1)]
+        columns = [column for column in columns if column]
+        for left, right in pairwise(columns):  # close to what they rest on, so that few lines cross
+            right.sort(
+                key=lambda name: np.mean([left.index(o) for o in records[name].depends if o in left] or [len(left)])
+            )
+        found.append(columns)
+    return sorted(found, key=lambda columns: -sum(map(len, columns)))
+
+
+def graph(records: dict[str, Record]) -> str:
+    """Return the graph of which claim rests on which as SVG: colour, outline and mark say the status."""
+    width, height, across, down = 212, 26, 268, 34
+    groups = layers(records)
+    wide = across * max(map(len, groups), default=1)
+    boxes, lines, left, top, shelf = [], [], 0, 10, 0
+    for columns in groups:  # side by side as long as they fit, then on the next shelf
+        tallest = max(map(len, columns))
+        if left + across * len(columns) > wide:
+            left, top, shelf = 0, top + shelf, 0
+        shelf = max(shelf, down * tallest + 14)
+        at = {
+            name: (10 + left + across * i, top + down * (k + (tallest - len(column)) / 2))
+            for i, column in enumerate(columns)
+            for k, name in enumerate(column)
+        }
+        for name, (x, y) in at.items():
+            record = records[name]
+            mark = MARKS[record.status]
+            boxes.append(
+                f'<a href="#ledger-{name}" class="ledger-{_slug(record.status)}"><title>{record.status}: '
+                f'{escape(record.statement)}</title><rect x="{x}" y="{y:g}" width="{width}" height="{height}" rx="5"/>'
+                f'<text x="{x + 8}" y="{y + 17:g}">{mark} {escape(name)}</text></a>'
+            )
+            for other in record.depends:
+                a, b = at[other]
+                a, b, c = a + width, b + height / 2, y + height / 2
+                lines.append(f'<path d="M{a} {b:g}C{(a + x) / 2:g} {b:g} {(a + x) / 2:g} {c:g} {x} {c:g}"/>')
+        left += across * len(columns)
+    top += shelf
+    key = " · ".join(f"{MARKS[s]} {s}" for s in STATUSES if any(r.status == s for r in records.values()))
+    return (
+        f'<div class="ledger-graph" id="ledger-graph" role="region" aria-label="Graph of the claims" tabindex="0">'
+        f"<p>{key}</p>"
+        f'<svg role="group" aria-label="Claims as boxes, joined by lines from what they rest on, at the left" '
+        f'width="{wide}" height="{top}" viewBox="0 0 {wide} {top}" xmlns="http://www.w3.org/2000/svg">'
+        f'<g class="edges">{"".join(lines)}</g>{"".join(boxes)}</svg></div>\n'
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -19,9 +20,12 @@ from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 from tqdm import tqdm
 
+from tools import drawn
+
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = ROOT / "chapters"
 TWINS = CHAPTERS / "text"
+FIGURES = CHAPTERS / "figures"
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -101,7 +105,7 @@ def execute(
     Parameters
     ----------
     notebook : NotebookNode
-        Changed in place.
+        Changed in place. Its metadata receive the data of its figures, ``["pbtlib"]["figures"]``, from name to CSV.
     seed : int, optional
         Replaces the number in the chapter's line ``SEED = n``.
     strict : bool
@@ -123,21 +127,42 @@ def execute(
         timeout=CELL_SECONDS,
         kernel_name="python3",
         resources={"metadata": {"path": str(CHAPTERS)}},
-        extra_arguments=["--IPKernelApp.log_level=40"],  # its note on local transport is no news to anybody
+        extra_arguments=[
+            "--IPKernelApp.log_level=40",  # its note on local transport is no news to anybody
+            f"--IPKernelApp.extra_extensions={drawn.__name__}",
+        ],
         on_cell_executed=lambda **_: progress(),
     )
     started = time.monotonic()
-    try:
-        client.execute(env={**os.environ, **KERNEL_ENVIRONMENT, "PBTLIB_STRICT": "1" if strict else "0"})
-    finally:
-        for cell, source in zip(notebook.cells, sources, strict=True):
-            cell.source = source
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, **KERNEL_ENVIRONMENT, "PBTLIB_STRICT": "1" if strict else "0"}
+        environment |= {
+            drawn.FOLDER: folder,
+            "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        }
+        try:
+            client.execute(env=environment)
+        finally:
+            for cell, source in zip(notebook.cells, sources, strict=True):
+                cell.source = source
+        figures = _figures(notebook, Path(folder))
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
             cell.outputs = _merge_streams(cell.outputs)
-    notebook.metadata = nbformat.from_dict(METADATA)
+    notebook.metadata = nbformat.from_dict({**METADATA, "pbtlib": {"figures": figures}})
     return time.monotonic() - started
+
+
+def _figures(notebook: NotebookNode, folder: Path) -> dict[str, str]:
+    """From the names of a chapter's figures to what they draw, as CSV: see `tools.drawn`."""
+    found = {}
+    for k, cell in enumerate(code_cells(notebook), 1):
+        name = cell.metadata.get("mystnb", {}).get("figure", {}).get("name", f"cell-{k}")
+        for path in sorted(folder.glob(f"{k}-*.csv")):
+            number = path.stem.partition("-")[2]
+            found[name if number == "1" else f"{name}-{number}"] = path.read_text()
+    return found
 
 
 def execute_all(

@@ -1,0 +1,62 @@
+// The ledger: three menus choose which entries are shown; an entry that an address points at is opened.
+(() => {
+  const filters = document.querySelector(".ledger-filters");
+  const entries = [...document.querySelectorAll("details.ledger")];
+  if (!filters || !entries.length) return;
+  const menus = [...filters.querySelectorAll("select")];
+  const count = filters.querySelector("[role=status]");
+
+  const apply = () => {
+    const shown = entries.filter((entry) => {
+      entry.hidden = !menus.every((menu) => !menu.value || entry.dataset[menu.dataset.filter] === menu.value);
+      return !entry.hidden;
+    });
+    count.textContent = `${shown.length} of ${entries.length} claims shown.`;
+    for (const part of document.querySelectorAll("section:has(> details.ledger)")) {
+      part.hidden = !part.querySelector("details.ledger:not([hidden])");
+    }
+  };
+  const clear = () => { menus.forEach((menu) => { menu.value = ""; }); apply(); };
+
+  const follow = () => {
+    const [key, value] = decodeURIComponent(location.hash.slice(1)).split("=");
+    const menu = menus.find((one) => one.dataset.filter === key);
+    if (menu && value) {
+      menu.value = value;
+      apply();
+      filters.scrollIntoView();
+      return;
+    }
+    const entry = entries.find((one) => one.id === key);
+    if (!entry) return;
+    if (entry.hidden) clear();
+    entry.open = true;
+    entry.scrollIntoView();
+  };
+
+  menus.forEach((menu) => menu.addEventListener("change", apply));
+  filters.querySelector("button").addEventListener("click", clear);
+  filters.hidden = false;
+  window.addEventListener("hashchange", follow);
+  follow();
+})();
+
+// On a narrow screen a formula in a line of text may be wider than the line: let it scroll by itself.
+(() => {
+  const mark = () => {
+    const formulas = [...document.querySelectorAll(".bd-article mjx-container:not([display])")];
+    formulas.forEach((formula) => formula.classList.remove("wide"));
+    const wide = formulas.filter((formula) => {
+      const block = formula.closest("p, li, dd, td, th, figcaption, summary, h1, h2, h3, h4, div");
+      return formula.getBoundingClientRect().width > block.clientWidth;
+    });
+    wide.forEach((formula) => formula.classList.add("wide"));
+  };
+  let waiting;
+  const later = () => { clearTimeout(waiting); waiting = setTimeout(mark, 200); };
+  window.addEventListener("load", () => {
+    window.MathJax?.startup?.promise?.then(mark);
+    window.addEventListener("resize", later);
+    document.addEventListener("toggle", later, true);
+  });
+})();

@@ -1,0 +1,480 @@
+"""Sliders, the landing page, previews and the search; the numbers behind the sliders, computed a second time."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import test_browser
+from scipy import integrate, stats
+from test_browser import visit
+
+from tools import frames, reading
+from tools.build import BUILD
+
+browser = test_browser.browser
+
+# ---------------------------------------------------------------------------------------------- the numbers
+
+
+def moving(figure, frame, label, panel=0):
+    """Arrays x and y of one curve in one frame of a figure."""
+    parts = iter(frame["curves"])
+    curves = [curve if "y" in curve else {**curve, **next(parts)} for curve in figure["curves"]]
+    assert next(parts, None) is None
+    (found,) = [c for c in curves if c["label"] == label and c["panel"] == panel]
+    return np.array(found["x"]), np.array(found["y"])
+
+
+@pytest.fixture(scope="module", params=[name for name in frames.FIGURES if name != "landing"])
+def made(request):
+    return request.param, frames.FIGURES[request.param]()
+
+
+def test_every_position_of_the_sliders_has_a_frame_with_all_its_curves(made):
+    _, figure = made
+    assert len(figure["frames"]) == np.prod([len(slider["values"]) for slider in figure["sliders"]])
+    assert all(0 <= slider["start"] < len(slider["values"]) for slider in figure["sliders"])
+    for frame in figure["frames"]:
+        assert frame["says"].endswith(".")
+        assert len(frame["curves"]) == sum("y" not in curve for curve in figure["curves"])
+        for curve, part in zip([c for c in figure["curves"] if "y" not in c], frame["curves"], strict=True):
+            x, y = part.get("x", curve.get("x")), part["y"]
+            assert len(x) == len(y) + (curve["kind"] == "bars")
+            assert np.isfinite([*x, *y]).all()
+
+
+def plain_sawtooth(rng, steps, beta, runs=30, agents=10_000, updates=4):
+    """Logarithm of the median of 1.2 − F before and after each training, shape (2, updates, runs), in plain NumPy."""
+    theta, h = rng.uniform(-5, 5, (2, runs, agents, 2))
+    seen = []
+    for _ in range(updates):
+        seen.append([np.median((theta**2).sum(-1), -1)])
+        for _ in range(steps):
+            noise = np.abs(h[..., 1:]) * np.sqrt(0.01) * rng.standard_normal(theta.shape)
+            theta = theta - 0.01 * 2 * (theta - h[..., :1]) + noise
+        F = -(theta**2).sum(-1)
+        seen[-1].append(np.median(-F, -1))
+        w = np.exp(beta * (F - F.max(-1, keepdims=True)))
+        parent = np.array([rng.choice(agents, agents, p=row / row.sum()) for row in w])[..., None]
+        theta = np.take_along_axis(theta, parent, 1)
+        h = np.take_along_axis(h, parent, 1) + 0.1 * rng.standard_normal(h.shape)
+    return np.log(np.moveaxis(np.array(seen), 1, 0))
+
+
+def test_sawtooth_is_what_plain_numpy_gives(rng):
+    figure = frames.sawtooth(steps=(10,), betas=(0.0, 1.0), agents=100_000, updates=4)
+    right, wrong = (plain_sawtooth(rng, 10, beta) for beta in (1.0, 1.5))
+    drawn = np.log(moving(figure, figure["frames"][1], "median")[1].reshape(4, -1)[:, [0, -1]].T)
+
+    def deviation(runs):
+        error = runs.std(-1, ddof=1) * np.sqrt(1 / 30 + 1 / 10)  # thirty runs here, one ten times as large there
+        return (np.abs(drawn - runs.mean(-1)) / error).max()
+
+    assert deviation(right) < 7
+    assert deviation(wrong) > 7
+
+
+def test_many_agents_settle_on_what_a_plain_population_gives(rng):
+    figure = frames.many_agents(sizes=(100,), times=(0, 1, 2))
+
+    def population(n, updates):
+        theta, h = 1.5 + rng.standard_normal(n) / 2, -1 + rng.standard_normal(n) / 2
+        decay = np.exp(-2 * 0.5)
+        for _ in range(updates):
+            theta = h + decay * (theta - h) + 0.3 * np.sqrt(1 - decay**2) * rng.standard_normal(n)  # variance s²/4
+            w = np.exp(2 / (1 + theta**2))
+            parent = np.where(rng.random(n) < 0.5, rng.choice(n, n, p=w / w.sum()), -1)
+            moved = h[parent] + 0.3 * rng.standard_normal(n)
+            theta, h = np.where(parent < 0, theta, theta[parent]), np.where(parent < 0, h, moved)
+        return h
+
+    n = 200_000
+    big = population(n, 4)
+    x, density = moving(figure, figure["frames"][2], "infinitely many agents")
+    mass = density / density.sum()
+    # common parents make a population worth about a third of its number; rounding and cells add 2e-3
+    assert abs(mass @ x - big.mean()) < 6 * big.std() * np.sqrt(3 / n) + 2e-3
+    assert abs(mass @ x**2 - (big**2).mean()) < 6 * (big**2).std() * np.sqrt(3 / n) + 2e-3
+    early = moving(figure, figure["frames"][1], "infinitely many agents")[1]
+    assert abs(early / early.sum() @ x - big.mean()) > 0.05
+
+    apart = [stats.wasserstein_distance(population(100, 4), x, None, mass) for _ in range(80)]
+    drawn = moving(figure, figure["frames"][2], "this N", panel=1)[1][0]
+    assert abs(drawn - np.mean(apart)) < 6 * np.std(apart) * np.sqrt(1 / 80 + 1 / 30) + 0.01
+
+
+def kinetic_by_finite_differences(epsilon, cells, time=1.0):
+    """Mean and variance of h under (8), by centred differences in θ and Runge-Kutta in time."""
+    x = -4.5 + 9 / cells * (np.arange(cells) + 0.5)
+    dx, t = x[1] - x[0], x[:, None]
+    jump = np.exp(-((x[:, None] - x) ** 2) / (2 * 0.3**2))
+    jump /= jump.sum(0)
+    f = np.exp(-2 * (t - 1.5) ** 2 - 2 * (x + 1) ** 2)
+
+    def slope(_, flat):
+        f = flat.reshape(cells, cells)
+        drift = 2 * ((t[1:] + t[:-1]) / 2 - x) * (f[1:] + f[:-1]) / 2
+        flux = np.pad(drift + 0.18 * np.diff(f, axis=0) / dx, ((1, 1), (0, 0)))  # s²/2 = 0.18
+        selected = np.exp(-(t**2)) * f
+        return (np.diff(flux, axis=0) / dx / epsilon + selected / selected.sum() @ jump.T - f).ravel()
+
+    law = integrate.solve_ivp(slope, (0, time), (f / f.sum()).ravel(), rtol=1e-6, atol=1e-12).y[:, -1]
+    rho = law.reshape(cells, cells).sum(0)
+    return np.array([rho @ x, rho @ x**2 - (rho @ x) ** 2])
+
+
+def test_two_time_scales_follow_another_solver_and_an_exact_recursion():
+    figure = frames.two_time_scales(epsilons=(1.0, 0.5), times=(1, 2))
+
+    def drawn(k, label):
+        x, density = moving(figure, figure["frames"][k], label)
+        mass = density / density.sum()
+        return np.array([mass @ x, mass @ x**2 - (mass @ x) ** 2])
+
+    for k, epsilon in ((0, 1.0), (2, 0.5)):
+        coarse, fine = (kinetic_by_finite_differences(epsilon, n) for n in (30, 60))
+        assert np.abs(drawn(k, "kinetic equation (8)") - (4 * fine - coarse) / 3).max() < 5e-3
+        assert np.abs(drawn(k, "averaged equation (13)") - fine).max() > 5e-3
+
+    def together(inner):
+        """Mean and standard deviation of h after one and two simultaneous updates, from E and Var of θ and h."""
+        m, C, found = np.array([1.5, -1.0]), np.eye(2) / 4, []
+        for _ in range(2):
+            a = np.exp(-2 * inner)
+            A = np.array([[a, 1 - a], [0, 1]])
+            m, C = A @ m, A @ C @ A.T + np.diag([0.09 * (1 - a**2), 0])  # s²/4 = 0.09
+            gain = C[:, 0] * 2 / (1 + 2 * C[0, 0])  # e^{−θ²} is an observation θ = 0 of variance 1/2
+            m, C = m - gain * m[0], C - np.outer(gain, C[0])
+            C = C + np.diag([0, 0.09])
+            found.append((m[1], np.sqrt(C[1, 1])))
+        return np.array(found)
+
+    for i, epsilon in enumerate((1.0, 0.5)):
+        for j in range(2):
+            (m, s), (m0, s0) = together(1 / epsilon)[j], together(np.inf)[j]
+            exact = integrate.quad(lambda u: abs(m - m0 + (s - s0) * stats.norm.ppf(u)), 0, 1, limit=200)[0]  # noqa: B023
+            assert moving(figure, figure["frames"][j], "simultaneous jumps", 1)[1][i] == pytest.approx(exact, rel=5e-3)
+
+
+def test_bias_noise_is_an_integral_over_the_equilibrium():
+    biases, betas = (0.4, 2.0), (0.2, 1.0)
+    figure = frames.bias_noise(biases, betas)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(120)
+    weights = weights / weights.sum()
+
+    def by_quadrature(h1, h2, beta):
+        theta = h1 + h2 / 2 * nodes
+        return 1.2 + 2 / beta * np.log(weights @ np.exp(-beta * theta**2))  # two independent coordinates
+
+    for k, (h1, beta) in enumerate((h1, beta) for h1 in biases for beta in betas):
+        x, y = moving(figure, figure["frames"][k], "effective fitness")
+        exact = np.array([by_quadrature(h1, h2, beta) for h2 in x])
+        assert np.abs(y - exact).max() < 1e-3 * np.abs(exact).max()
+        mean = moving(figure, figure["frames"][k], "mean fitness")[1]
+        assert np.allclose(mean, 1.2 - 2 * h1**2 - x**2 / 2, atol=5e-3)
+        (best,), (top,) = moving(figure, figure["frames"][k], "best noise")
+        assert top >= exact.max() - 5e-3
+        assert abs(best - x[exact.argmax()]) <= x[1]
+
+
+def test_theorem_10_is_the_solution_of_the_averaged_equation():
+    betas, sigmas = (1.0, 10.0), (0.3, 0.5)
+    figure = frames.theorem_10(betas, sigmas)
+    x = np.linspace(-5, 7, 361)
+    gap = np.where(x < 0.5, 0.5, 1.0) * (x - 0.5) ** 2
+    start = stats.norm.pdf(x, 2, 0.5)
+
+    def solution(beta, sigma, times):
+        kernel = stats.norm.pdf(x[:, None], x, sigma)
+        kernel /= kernel.sum(0)
+
+        def slope(_, rho):
+            selected = np.exp(-beta * gap) * rho
+            return kernel @ (selected / selected.sum()) - rho
+
+        found = integrate.solve_ivp(slope, (0, times[-1]), start / start.sum(), t_eval=times, rtol=1e-7, atol=1e-12)
+        return np.abs(x @ found.y - 0.5)
+
+    for k, (beta, sigma) in enumerate((beta, sigma) for beta in betas for sigma in sigmas):
+        times, drawn = moving(figure, figure["frames"][k], "exact solution of (13)")
+        assert np.abs(drawn - solution(beta, sigma, times)).max() < 2e-3
+        assert np.abs(drawn - solution(beta, 1.5 * sigma, times)).max() > 2e-3
+        bound = moving(figure, figure["frames"][k], "bound of Theorem 10, δ = 0.2")[1]
+        assert np.allclose(bound, 1.5 * np.exp(-times) + 0.2, rtol=1e-3)
+        holds = (drawn <= bound)[times <= np.log(1.5 / 0.2)].all()
+        assert ("bound holds" in figure["frames"][k]["says"]) == holds
+
+
+def test_the_landing_page_shows_training_and_copying():
+    film = frames.landing()
+    theta, h, family = np.array(film["theta"]) / 100, np.array(film["h"]) / 100, np.array(film["family"])
+    every = film["per_update"]
+    assert theta.shape == (every * film["updates"] + 1, 48, 2)
+    z = []
+    for k in range(film["updates"]):
+        path = theta[every * k : every * (k + 1)]
+        centre, decay = h[k, :, :1], 0.98**5
+        loud = h[k, :, 1] > 0.3  # else rounding to hundredths shows
+        noise = h[k, loud, 1:] * np.sqrt(0.01 * (1 - 0.98**10) / (1 - 0.98**2))
+        z.append(((path[1:] - centre - decay * (path[:-1] - centre))[:, loud] / noise).ravel())
+        before, after = theta[every * (k + 1) - 1], theta[every * (k + 1)]
+        same = (after[:, None] == before).all(-1)  # [child, parent]
+        near = np.abs(h[k + 1][:, None] - h[k]).max(-1) < 6 * 0.1
+        kin = family[k + 1][:, None] == family[k]
+        assert (same & near & kin).any(1).all()
+    z = np.concatenate(z)
+    assert abs(z.mean()) < 6 / np.sqrt(z.size)
+    assert abs(z.var() - 1) < 6 * np.sqrt(2 / z.size) + 0.02
+
+
+# ---------------------------------------------------------------------------------------------- sliders in a browser
+
+PLACES = {
+    "sawtooth": "02_modelling",
+    "many_agents": "02_modelling",
+    "two_time_scales": "03_two_time_scales",
+    "bias_noise": "03b_bilevel",
+    "theorem_10": "04_convergence",
+}
+
+
+def drawn_curve(box, figure, number):
+    """The points of a drawn line in the units of its axes, read back from the picture."""
+    spec = figure["panels"][figure["curves"][number]["panel"]]
+    drawing = box.locator(".panel > svg").nth(figure["curves"][number]["panel"])
+    path = box.locator("g > path").nth(number).get_attribute("d")
+    left, top, width, height = (
+        float(drawing.locator("clipPath rect").get_attribute(a)) for a in ("x", "y", "width", "height")
+    )
+    points = np.array([[float(v) for v in pair.split()] for pair in re.findall(r"[ML]([^MLZ]+)", path)])
+    shares = (points[:, 0] - left) / width, 1 - (points[:, 1] - top) / height
+    ends = [np.log10(spec[a]["lim"]) if spec[a]["log"] else np.array(spec[a]["lim"]) for a in ("x", "y")]
+    values = [low + share * (high - low) for share, (low, high) in zip(shares, ends, strict=True)]
+    return [10**v if spec[a]["log"] else v for v, a in zip(values, ("x", "y"), strict=True)]
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_a_slider_moves_the_curve_it_says_by_keyboard(browser, name):
+    page, asked, complaints = visit(browser, f"chapters/{PLACES[name]}.html")
+    figure = json.loads((BUILD / "html" / "_static" / "frames" / f"{name}.json").read_text())
+    box = page.locator(f".frames[data-name={name}]")
+    lines = [i for i, c in enumerate(figure["curves"]) if c["kind"] == "line"]
+    sliders = box.get_by_role("slider")
+    assert sliders.count() == len(figure["sliders"])
+    positions = [slider["start"] for slider in figure["sliders"]]
+    for which in range(sliders.count()):
+        before = box.locator("g > path").evaluate_all("paths => paths.map(p => p.getAttribute('d')).join()")
+        sliders.nth(which).focus()
+        page.keyboard.press("ArrowRight")
+        positions[which] += 1
+        index = np.ravel_multi_index(positions, [len(s["values"]) for s in figure["sliders"]])
+        frame = figure["frames"][index]
+        assert box.locator("g > path").evaluate_all("paths => paths.map(p => p.getAttribute('d')).join()") != before
+        assert box.locator(".says").inner_text() == frame["says"]
+        text = figure["sliders"][which]["values"][positions[which]]
+        assert box.locator("output").nth(which).inner_text() == text
+        assert sliders.nth(which).get_attribute("aria-valuetext") == text
+        for i in lines:
+            curve = figure["curves"][i]
+            x, y = moving(figure, frame, curve["label"], curve["panel"])
+            seen_x, seen_y = drawn_curve(box, figure, i)
+            spec = figure["panels"][curve["panel"]]
+            for axis, values, seen in (("x", x, seen_x), ("y", y, seen_y)):
+                low, high = spec[axis]["lim"]
+                if spec[axis]["log"]:
+                    assert np.abs(np.log(seen / values)).max() < 2e-4 * np.log(high / low)
+                else:
+                    assert np.abs(seen - values).max() < 2e-4 * (high - low)
+    assert not asked
+    assert not complaints
+    page.context.close()
+
+
+def test_the_drawn_effective_fitness_is_the_closed_form(browser):
+    page, *_ = visit(browser, "chapters/03b_bilevel.html")
+    figure = json.loads((BUILD / "html" / "_static" / "frames" / "bias_noise.json").read_text())
+    box = page.locator(".frames[data-name=bias_noise]")
+    number = [c["label"] for c in figure["curves"]].index("effective fitness")
+    for h1, beta in ((2.4, 5.0), (0.4, 0.2)):
+        for which, value in enumerate((h1, beta)):
+            slider = box.get_by_role("slider").nth(which)
+            slider.focus()
+            page.keyboard.press("Home")
+            for _ in range(figure["sliders"][which]["values"].index(f"{value:g}")):
+                page.keyboard.press("ArrowRight")
+        h2, fitness = drawn_curve(box, figure, number)
+        v = h2**2 / 4
+        exact = 1.2 - 2 * h1**2 / (1 + 2 * beta * v) - np.log(1 + 2 * beta * v) / beta
+        assert np.abs(fitness - exact).max() < 0.01
+    page.context.close()
+
+
+def test_the_curves_can_be_taken_as_a_table(browser):
+    page, *_ = visit(browser, "chapters/03b_bilevel.html", accept_downloads=True)
+    box = page.locator(".frames[data-name=bias_noise]")
+    with page.expect_download() as started:
+        box.get_by_role("link", name="CSV").click()
+    rows = started.value.path().read_text(encoding="utf-8-sig").splitlines()
+    assert rows[0] == '"panel","curve","x","y","high"'
+    assert any("effective fitness" in row for row in rows)
+    assert (BUILD / "html" / "_static" / "frames" / "bias_noise.json").is_file()
+    page.context.close()
+
+
+# ---------------------------------------------------------------------------------------------- the landing page
+
+
+def test_the_landing_page_moves_and_can_be_stopped(browser):
+    page, asked, complaints = visit(browser, "chapters/index.html")
+    box = page.locator(".frames[data-name=landing]")
+    page.wait_for_function("Number(document.querySelector('.frames').dataset.now) > 1")
+    box.get_by_role("button", name="Pause").focus()
+    page.keyboard.press("Enter")
+    stopped = box.get_attribute("data-now")
+    page.wait_for_timeout(300)
+    assert box.get_attribute("data-now") == stopped
+    box.get_by_role("slider").focus()
+    page.keyboard.press("End")
+    assert "12 updates" in box.locator(".state").inner_text()
+    assert not asked
+    assert not complaints
+    page.context.close()
+
+
+def test_the_landing_page_rests_for_those_who_want_it(browser):
+    page, *_ = visit(browser, "chapters/index.html", reduced_motion="reduce")
+    box = page.locator(".frames[data-name=landing]")
+    box.get_by_role("button", name="Play").wait_for()
+    page.wait_for_timeout(300)
+    assert box.get_attribute("data-now") == "0"
+    page.context.close()
+
+
+def test_the_landing_page_says_it_on_one_screen_and_has_three_doors(browser):
+    page, *_ = visit(browser, "chapters/index.html", viewport={"width": 1280, "height": 800})
+    for door in ("Read", "Run", "Check"):
+        card = page.locator(".sd-card", has_text=door).first
+        place = card.bounding_box()
+        assert place["y"] + place["height"] <= 800
+    page.context.close()
+
+
+# ---------------------------------------------------------------------------------------------- previews and search
+
+
+def test_a_link_shows_what_it_leads_to_on_hover_and_on_focus(browser):
+    page, asked, complaints = visit(browser, "chapters/04_convergence.html")
+    tip = page.get_by_role("tooltip")
+    link = page.locator("article a[href='c_proofs.html#lem-16']").first
+    link.hover()
+    tip.wait_for()
+    assert "Lemma 16" in tip.inner_text()
+    tip.locator("mjx-container").first.wait_for()
+    assert link.get_attribute("aria-describedby") == tip.get_attribute("id")
+    page.keyboard.press("Escape")
+    assert tip.is_hidden()
+    page.mouse.move(0, 0)
+    citation = page.locator("article a[href^='bibliography.html#']").first
+    citation.focus()
+    page.wait_for_function("document.querySelector('[role=tooltip]:not([hidden])')?.textContent.includes('Borghi')")
+    page.keyboard.press("Escape")
+    assert tip.is_hidden()
+    assert page.evaluate("document.activeElement.href").endswith(citation.get_attribute("href"))
+    assert not asked
+    assert not complaints
+    page.context.close()
+
+
+def test_a_mentioned_equation_is_a_link_with_a_preview(browser):
+    page, *_ = visit(browser, "chapters/04_convergence.html")
+    page.locator("article a.mention", has_text="(13)").first.hover()
+    tip = page.get_by_role("tooltip")
+    tip.wait_for()
+    assert tip.locator("mjx-container[display=true]").count() == 1
+    page.context.close()
+
+
+@pytest.mark.parametrize("name", ["02_modelling", "04_convergence", "c_proofs"])
+def test_both_ends_of_a_wide_equation_can_be_scrolled_to_on_a_phone(browser, name):
+    page, *_ = visit(browser, f"chapters/{name}.html", viewport={"width": 390, "height": 844})
+    cut = page.evaluate(
+        """() => [...document.querySelectorAll("div.math mjx-container")].filter(box => box.checkVisibility() &&
+          [...box.querySelectorAll("mjx-c")].some(c => {
+            const glyph = c.getBoundingClientRect(), frame = box.getBoundingClientRect();
+            return glyph.left < Math.max(frame.left, 0) - 1 || glyph.right > frame.left + box.scrollWidth + 1;
+          })).map(box => box.textContent.slice(0, 40))"""
+    )
+    assert not cut
+    page.context.close()
+
+
+def test_a_formula_explains_its_symbols(browser):
+    page, *_ = visit(browser, "chapters/04_convergence.html")
+    formula = page.locator("article p .math mjx-container").first
+    tip = page.get_by_role("tooltip")
+    for ask in (formula.hover, formula.focus):
+        ask()
+        tip.wait_for()
+        assert "effective fitness" in tip.inner_text()
+        page.keyboard.press("Escape")
+        page.mouse.move(0, 0)
+        assert tip.is_hidden()
+    page.context.close()
+
+
+def test_long_proofs_are_folded_until_linked_to_or_printed(browser):
+    page, *_ = visit(browser, "chapters/c_proofs.html")
+    folded = page.locator("details.folded-proof")
+    assert folded.count() > 0
+    assert page.locator("article details[open]").count() <= 1
+    folded.first.locator("summary").focus()
+    page.keyboard.press("Enter")
+    assert folded.first.get_attribute("open") is not None
+    page.keyboard.press("Enter")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("article details:not([open])").count() == 0
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert folded.first.get_attribute("open") is None
+    inside = page.locator("article details:not([open]) [id]").first.get_attribute("id")
+    page.evaluate("id => { location.hash = id }", inside)
+    page.wait_for_function("id => document.getElementById(id).closest('details').open", arg=inside)
+    page.context.close()
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("Theorem 10", "04_convergence.html#box-thm-10-stated"),
+        ("theorem 10", "c_proofs.html#box-thm-10"),
+        ("equation 22", "04_convergence.html#eq-22"),
+        ("Figure 2", "02_modelling.html#fig-2"),
+        ("Section 2.3", "02_modelling.html#"),
+        ("Lemma 16", "c_proofs.html#box-lem-16"),
+    ],
+)
+def test_search_finds_the_papers_numbers(browser, query, found):
+    page, asked, complaints = visit(browser, BUILD / "html" / "search.html")
+    page.goto(f"{page.url}?q={query.replace(' ', '+')}", timeout=60_000)
+    page.wait_for_function("document.querySelector('#search-results')?.textContent.includes('found')")
+    links = page.locator("#search-results li a").evaluate_all("all => all.map(a => a.href)")
+    assert any(f"/{found}" in link for link in links[:8])
+    first = page.locator("#search-results li a").first
+    assert first.inner_text().lower().endswith(f"› {query.lower()}")
+    assert not asked
+    assert not complaints
+    page.context.close()
+
+
+def test_mentions_are_told_from_other_numbers():
+    def seen(text):
+        return [found.group() for found in reading.MENTION.finditer(text)]
+
+    assert seen("by (13) and Theorem 10, Lemma C1, (C2) or Section 2.3.") == [
+        "(13)",
+        "Theorem 10",
+        "Lemma C1",
+        "(C2)",
+        "Section 2.3",
+    ]
+    assert not seen("in 2026 (2026), f(3), Lemma of others, (i), Theorem 2.1.4")

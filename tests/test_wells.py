@@ -1,0 +1,121 @@
+"""Basins, the account of the wells' shares, and the stored study."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.integrate import solve_ivp
+
+from pbtlib import results, wells
+from pbtlib.problems import Himmelblau
+
+DATA = Path(__file__).parent.parent / "data" / "one_well.nc"
+SMALL = wells.Setting(agents=30, updates=40)
+
+
+def test_a_basin_is_where_the_gradient_flow_ends(rng):
+    problem, points = Himmelblau(), rng.uniform(-6, 6, (60, 2))
+    clear = [
+        len(set(wells.basin(p + 0.03 * np.array([[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]])).tolist())) == 1
+        for p in points
+    ]
+    points = points[clear]
+
+    def flow(t, x):
+        return -problem.gradient(x, np.zeros(2))
+
+    ends = np.array([solve_ivp(flow, (0, 2), p, method="LSODA", rtol=1e-8, atol=1e-8).y[:, -1] for p in points])
+    reached = np.square(ends[:, None] - problem.minima).sum(-1).argmin(-1)
+    np.testing.assert_array_equal(wells.basin(points), reached)
+    nearest = np.square(points[:, None] - problem.minima).sum(-1).argmin(-1)
+    assert (nearest != reached).any()  # the nearest minimiser is not the answer
+
+
+def test_minimisers_lie_in_their_own_basins():
+    minima = Himmelblau().minima
+    np.testing.assert_array_equal(wells.basin(minima), np.arange(4))
+    np.testing.assert_array_equal(wells.basin(minima[None] + 0.05), [np.arange(4)])
+
+
+@pytest.mark.parametrize("setting", [SMALL, replace(SMALL, tau=0.5), replace(SMALL, steps=0, updates=5)])
+def test_the_account_is_complete_and_drift_has_mean_zero(setting, seed):
+    data = wells.run(setting, seed)
+    total = data["initial"] + data["account"].sum(("period", "source"))
+    np.testing.assert_allclose(total, data["share"], atol=1e-5)
+    np.testing.assert_allclose(data["account"].sum("well"), 0, atol=1e-5)
+    variance = data["account_square"] - data["account"] ** 2
+    error = np.sqrt(np.maximum(variance, 0) / wells.BLOCK)
+    drift = data["account"].sel(source="drift")
+    assert (np.abs(drift) <= 5.5 * error.sel(source="drift") + 1e-6).all()
+    selected = data["account"].sel(source="selection", period="first update")
+    assert (np.abs(selected) > 1e-3).any()
+
+
+def test_an_account_with_wrong_weights_gives_drift_a_mean(seed, monkeypatch):
+    """Expected shares that leave selection out: what selection does would then be called drift."""
+
+    class Careless(wells._Account):
+        def evaluate(self, state, trace):
+            fitness = super().evaluate(state, trace)
+            self.expected = self.trained
+            return fitness
+
+    monkeypatch.setattr(wells, "_Account", Careless)
+    data = wells.run(replace(SMALL, updates=2, beta=0.01), seed, replicates=2000)
+    error = np.sqrt((data["account_square"] - data["account"] ** 2) / 2000)
+    assert (np.abs(data["account"]) > 5.5 * error + 1e-6).sel(source="drift", period="first update").any()
+
+
+def test_neutral_replicates_coalesce_like_wright_fisher(seed):
+    setting = wells.Setting(agents=20, updates=30, beta=0.0, steps=1)
+    data = wells.run(setting, seed, replicates=2000)
+    time = data["time"].to_numpy()
+    predicted = 1 - (1 - 1 / 20) ** (time + 1)  # one of the pair may be drawn twice: with replacement
+    error = np.sqrt(0.25 / 2000)
+    assert (np.abs(data["same_founder"] - predicted) < 5.5 * error).all()
+    assert (np.abs(data["same_founder"] - (1 - (1 - 2 / 20) ** (time + 1))) > 5.5 * error).any()
+    np.testing.assert_allclose(data["account"].sel(source="selection"), 0, atol=1e-6)
+
+
+def test_an_interrupted_study_ends_with_the_same_numbers(tmp_path, monkeypatch):
+    tiny = {"a": wells.Setting(agents=4, updates=2, replicates=200), "b": wells.Setting(agents=3, updates=1, steps=0)}
+    monkeypatch.setattr(wells, "STUDY", {**tiny, "b": replace(tiny["b"], replicates=100)})
+    wells.study(tmp_path / "whole.nc", seed=1)
+    make, calls = wells.block_of, []
+
+    def stops(*arguments):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return make(*arguments)
+
+    monkeypatch.setattr(wells, "block_of", stops)
+    with pytest.raises(KeyboardInterrupt):
+        wells.study(tmp_path / "parts.nc", seed=1)
+    assert results.load(tmp_path / "parts.nc").attrs["runs"] == {"planned": 3, "made": 2, "missing": 1}
+    wells.study(tmp_path / "parts.nc", seed=1)
+    whole, parts = (results.load(tmp_path / name) for name in ("whole.nc", "parts.nc"))
+    assert whole.equals(parts)
+    assert parts.attrs["runs"]["missing"] == 0
+    with pytest.raises(ValueError, match="made with seed 1"):
+        wells.study(tmp_path / "parts.nc", seed=2)
+
+
+def test_the_stored_study_can_be_made_again():
+    stored = results.load(DATA)
+    again = wells.block_of("N = 30", 0, stored.attrs["seed"])
+    for name in ("winner", "fixed_at", "coalesced_at", "first_parents"):
+        kept = stored[f"{name} [N = 30]"].to_numpy()[: wells.BLOCK]
+        np.testing.assert_allclose(again[name], kept, rtol=1e-5)
+    other = wells.block_of("N = 30", 1, stored.attrs["seed"])
+    assert (other["winner"].to_numpy() != again["winner"].to_numpy()).any()
+
+
+def test_bad_settings_are_named():
+    with pytest.raises(ValueError, match="replicates is 150"):
+        wells.Setting(replicates=150)
+    with pytest.raises(ValueError, match="tau is 0"):
+        wells.Setting(tau=0)
+    with pytest.raises(ValueError, match="theta has shape"):
+        wells.basin(np.zeros(3))
