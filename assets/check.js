@@ -52,11 +52,5 @@
     });
     wide.forEach((formula) => formula.classList.add("wide"));
   };
-  let waiting;
-  const later = () => { clearTimeout(waiting); waiting = setTimeout(mark, 200); };
-  window.addEventListener("load", () => {
-    window.MathJax?.startup?.promise?.then(mark);
-    window.addEventListener("resize", later);
-    document.addEventListener("toggle", later, true);
-  });
+  window.addEventListener("load", () => window.MathJax?.startup?.promise?.then(mark));
 })();

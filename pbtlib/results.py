@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-__all__ = ["load", "load_arrays", "provenance", "save", "save_arrays"]
+__all__ = ["DATA", "load", "load_arrays", "provenance", "save", "save_arrays"]
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 _LIBRARIES = ("numpy", "scipy", "numba", "torch", "gymnasium", "pbtlib")
