@@ -23,6 +23,8 @@ claim("two", measured=1 + 1, predicted={predicted}, control=3, bound=0.1)
 {code}
 ```
 """
+GENERATED = ("claims", "findings", "disagreements")
+TOC = "format: jb-book\nroot: chapters/index\nchapters:\n" + "".join(f"  - file: chapters/{n}\n" for n in GENERATED)
 CLAIMS = """[two]
 statement = "Two is two."
 source = "this book"
@@ -41,10 +43,11 @@ def build(folder, *, prose="Prose.", predicted="2", code="", strict="1"):
     (folder / "assets").mkdir()
     shutil.copy(ROOT / "assets" / "book.css", folder / "assets" / "book.css")
     (folder / "pbtlib" / "claims.toml").write_text(CLAIMS)
-    (folder / "_toc.yml").write_text("format: jb-book\nroot: chapters/index\nchapters:\n  - file: chapters/claims\n")
+    (folder / "_toc.yml").write_text(TOC)
     (folder / "chapters" / "text").mkdir(parents=True)
     (folder / "chapters" / "references.bib").write_text("")
-    (folder / "chapters" / "claims.md").write_text("")
+    for name in GENERATED:
+        (folder / "chapters" / f"{name}.md").write_text("")
     (folder / "chapters" / "text" / "index.md").write_text(PAGE.format(prose=prose, predicted=predicted, code=code))
     done = subprocess.run(
         [sys.executable, "-m", "tools.build", "book"],

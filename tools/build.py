@@ -267,9 +267,10 @@ def book() -> int:
         path = CHAPTERS / f"{name}.ipynb"
         if not path.is_file() or not same_cells(notebook, nbformat.read(path, as_version=4)):
             print(f"note: chapters/{name}.ipynb is not what its twin says; 'exec' remakes it, 'take' keeps its edits")
-    compute_frames()
+    if any('class="frames"' in cell.source for notebook in chapters.values() for cell in notebook.cells):
+        compute_frames()
     _lay_out(chapters)
-    mark = hashlib.sha256((ROOT / "tools" / "reading.py").read_bytes())
+    mark = hashlib.sha256(b"".join((ROOT / "tools" / name).read_bytes() for name in ("pages.py", "reading.py")))
     for path in sorted(p for p in SOURCE.rglob("*") if p.is_file()):
         mark.update(path.relative_to(SOURCE).as_posix().encode() + path.read_bytes())
     front, stamp = BUILD / "html" / "index.html", BUILD / "html.sha256"

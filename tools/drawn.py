@@ -144,7 +144,8 @@ def _artists(axis: Any, missing: Counter[str]) -> Iterator[tuple[str, str, Table
             yield "error bars", named(box, "error bars"), _error_bars(box)
         elif isinstance(box, BarContainer):
             seen |= {id(part) for part in (*box.patches, box.errorbar) if part is not None}
-            yield "bars", named(box, "bars"), _boxes(list(box.patches))
+            owner = box if not str(box.get_label() or "_").startswith("_") else next(iter(box.patches), box)
+            yield "bars", named(owner, "bars"), _boxes(list(box.patches))
     loose: dict[Any, list[Any]] = {}
     for artist in axis.get_children():
         if id(artist) in seen or not artist.get_visible() or artist is axis.patch or isinstance(artist, Spine):

@@ -220,7 +220,7 @@ def preview(target: Tag) -> str:
         found = [box]
     elif "math" in classes or target.name == "figure":
         found = target.select("figcaption") or [target]
-    elif target.get("role") == "doc-biblioentry":
+    elif "citation" in classes:
         found = target.find_all("p", recursive=False)
     else:
         section = target if target.name == "section" else target.find_parent("section")
