@@ -361,8 +361,9 @@ def _provenance(notebook: NotebookNode | None, seconds: float | None) -> str:
 
 
 def _settings(notebook: NotebookNode) -> list[str]:
-    seed, scale = parameter(notebook, "SEED"), (parameter(notebook, "SCALE") or "quick").strip("\"'")
-    return [*([f"seed {seed}"] if seed else []), f"scale {scale}"]
+    seed, code = parameter(notebook, "SEED"), "\n".join(cell.source for cell in code_cells(notebook))
+    data = sorted(path.name for path in (ROOT / "data").glob("*") if path.name in code)
+    return [*([f"seed {seed}"] if seed else []), *(f"data/{name}" for name in data)]
 
 
 def commit() -> str:
