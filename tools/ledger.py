@@ -40,7 +40,7 @@ MARKS = {
 
 INTRODUCTION = """# The claims ledger
 
-Every theorem, lemma, figure and statement about behaviour of the paper that this book has reached so far, and every
+Every theorem, lemma, figure and statement about behaviour of the paper, and every
 result of the book beyond it, is an entry here. A *computed* entry asserts its recorded status: the chapter measures,
 compares with the prediction within a tolerance of five standard errors plus a proved bound, repeats the measurement
 on a deliberately broken model (the *control*, which must come out the other way), and the build fails when what it
