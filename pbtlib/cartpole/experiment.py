@@ -134,7 +134,21 @@ def operators(experiment: Experiment) -> dict[str, Any]:
     }
 
 
-class Record:
+class _Rows:
+    """What an observer keeps: a list of arrays of each name, which a checkpoint stores stacked."""
+
+    _rows: dict[str, list[NDArray[Any]]]
+
+    def save(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays a checkpoint needs."""
+        return {name: np.stack(rows) for name, rows in self._rows.items()}
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from what `save` returned."""
+        self._rows = {name: list(rows) for name, rows in arrays.items()}
+
+
+class Record(_Rows):
     """Everything Figures 6 and 7 need, as an observer: fitness, parents and hyperparameters of all agents.
 
     Parameters
@@ -144,20 +158,12 @@ class Record:
     """
 
     def __init__(self, h: Array) -> None:
-        self._rows: dict[str, list[NDArray[Any]]] = {"fitness": [], "parent": [], "h": [h]}
+        self._rows = {"fitness": [], "parent": [], "h": [h]}
 
     def __call__(self, k: int, state: Population, fitness: Array, jump: Jump) -> None:
         """Record update k."""
         for name, value in (("fitness", fitness), ("parent", jump.parent), ("h", state.h)):
             self._rows[name].append(value)
-
-    def save(self) -> dict[str, NDArray[Any]]:
-        """Return the arrays a checkpoint needs."""
-        return {name: np.stack(rows) for name, rows in self._rows.items()}
-
-    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Go on from what `save` returned."""
-        self._rows = {name: list(rows) for name, rows in arrays.items()}
 
     def dataset(self) -> xr.Dataset:
         """Return labelled arrays; entry k of ``h`` is what generation k trained with, the last what comes out.
@@ -175,7 +181,7 @@ class Record:
         )
 
 
-class Windows:
+class Windows(_Rows):
     """What the fitness was made of: of every agent the sum of its last returns, for several lengths of the window.
 
     An observer of `pbtlib.loop.evolve` that has to see the trace as well: ``evaluate`` goes through `watching`.
@@ -188,7 +194,7 @@ class Windows:
 
     def __init__(self, sizes: Sequence[int]) -> None:
         self.sizes = tuple(sizes)
-        self._rows: dict[str, list[NDArray[Any]]] = {"window_sum": [], "episodes": []}
+        self._rows = {"window_sum": [], "episodes": []}
         self._latest: dict[str, NDArray[Any]] = {}
 
     def watching(self, evaluate: Callable[[Population, Trace], Array]) -> Callable[[Population, Trace], Array]:
@@ -205,14 +211,6 @@ class Windows:
         """Record update k."""
         for name, value in self._latest.items():
             self._rows[name].append(value)
-
-    def save(self) -> dict[str, NDArray[Any]]:
-        """Return the arrays a checkpoint needs."""
-        return {name: np.stack(rows) for name, rows in self._rows.items()}
-
-    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Go on from what `save` returned."""
-        self._rows = {name: list(rows) for name, rows in arrays.items()}
 
     def dataset(self) -> xr.Dataset:
         """Return ``window_sum`` (update, window, agent) and ``episodes`` (update, agent), those that ended."""
