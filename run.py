@@ -50,6 +50,10 @@ def main() -> int:
     arguments, options = parser.parse_known_args()
     if options and arguments.command not in ("test", "lab", "bench"):
         parser.error(f"unknown options {' '.join(options)} (test, lab and bench pass theirs on)")
+    if arguments.seed is not None and arguments.command != "test":
+        parser.error(f"--seed goes with test, not with {arguments.command}")
+    if arguments.rest and arguments.command in ("book", "pdf", "zip", "lint", "clean"):
+        parser.error(f"{arguments.command} takes no names, not {' '.join(arguments.rest)}")
     if not (3, 11) <= sys.version_info[:2] <= (3, 13):
         raise SystemExit(f"Python 3.11 to 3.13 is needed; this is {sys.version.split()[0]}.")
     if arguments.command == "clean":
@@ -82,8 +86,12 @@ def prepare() -> None:
     if stamp.is_file() and stamp.read_text() == recipe.hexdigest():
         return
     print("Preparing .venv from requirements.lock (a few minutes, about 2 GB)", flush=True)
-    if not PYTHON.is_file():
-        subprocess.run([sys.executable, "-m", "venv", str(VENV)], check=True)
+    version = f"import sys, pip; raise SystemExit(sys.version_info[:2] != {sys.version_info[:2]})"
+    if (
+        not PYTHON.is_file()
+        or subprocess.run([str(PYTHON), "-c", version], capture_output=True, check=False).returncode
+    ):
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)], check=True)
     pip = [str(PYTHON), "-m", "pip", "--disable-pip-version-check"]
     subprocess.run([*pip, "install", "-r", str(ROOT / "requirements.lock")], check=True)
     subprocess.run([*pip, "install", "--quiet", "--no-deps", "--editable", str(ROOT)], check=True)
@@ -93,7 +101,8 @@ def prepare() -> None:
 def call(*words: str) -> int:
     """Run Python of the environment in the project's folder and return its exit code."""
     path = os.pathsep.join([str(BIN), os.environ.get("PATH", "")])
-    return subprocess.run([str(PYTHON), *words], cwd=ROOT, env={**os.environ, "PATH": path}, check=False).returncode
+    environment = {**os.environ, "PATH": path, "PYTHONUTF8": "1"}
+    return subprocess.run([str(PYTHON), *words], cwd=ROOT, env=environment, check=False).returncode
 
 
 def lint() -> int:
@@ -103,11 +112,14 @@ def lint() -> int:
 
 
 def test(seed: int | None, paths: list[str]) -> int:
-    """Unit tests and, unless only some paths are asked for, the notebooks as regression tests in the same run."""
+    """Unit tests, and unless only some paths are asked for, of the whole: the pages and the notebooks too."""
     everything = ["tests", "chapters", "--nbval-lax", "--nbval-sanitize-with", "tests/nbval.cfg"]
-    chosen = paths if any(not path.startswith("-") for path in paths) else [*everything, *paths]
-    more = ["--seed", str(seed)] if seed is not None else []
+    some = any((ROOT / path.partition("::")[0]).exists() for path in paths)
+    chosen = paths if some else [*everything, *paths]
+    more = [] if seed is None else ["--seed", str(seed), f"--hypothesis-seed={seed}"]
     os.environ.update(ONE_THREAD, PBTLIB_STRICT="1", TQDM_DISABLE="1", PYTHONHASHSEED="0")
+    if not some and (failed := call("-m", "tools.build", "book")):
+        return failed
     return call("-m", "pytest", "-n", "2", "--dist", "loadfile", *more, *chosen)
 
 

@@ -1,7 +1,6 @@
 """The sweep of CartPole runs: any backend, any interruption give the same files; stored data can be made again."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -81,7 +80,7 @@ def test_killed_and_resumed_is_uninterrupted(seed, tmp_path):
     with subprocess.Popen([sys.executable, "-c", command]) as process:
         while not checkpoint.exists() and process.poll() is None:
             time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
+        process.kill()
     assert checkpoint.exists()
     assert not long.path(tmp_path).exists()
     made = results.load(sweep.make(long, tmp_path))

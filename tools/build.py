@@ -1,6 +1,7 @@
 """Build the book: copy it, run what changed, write provenance and ledger, hand it to Jupyter Book.
 
 python -m tools.build book            execute what changed in _build/, build the pages
+python -m tools.build run             execute only
 python -m tools.build exec [NAME...]  make chapters/NAME.ipynb anew from the twins
 python -m tools.build take NAME       take an edited notebook over into its twin
 python -m tools.build seeds 1 2 3     run every chapter under other seeds and report the claims that break
@@ -23,7 +24,6 @@ from pathlib import Path
 
 import nbformat
 import yaml
-from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
 import pbtlib
@@ -38,7 +38,9 @@ from tools.notebooks import (
     claims_of,
     code_cells,
     execute_all,
+    figure_name,
     from_twin,
+    is_edited,
     names,
     parameter,
     same_cells,
@@ -83,7 +85,7 @@ def main() -> int:
 
 
 def fingerprint(notebook: NotebookNode) -> str:
-    """Hash of all that a chapter's outputs depend on: its code, the library it reaches, data, claims, the lock."""
+    """Hash of all that a chapter's outputs depend on: code, figures' names, library, data, claims, the lock, Python."""
     code = "\n".join(cell.source for cell in code_cells(notebook))
     digest = hashlib.sha256(code.encode())
     for path in [*library_files(code), *data_files(code), ROOT / "requirements.lock", ROOT / "tools" / "drawn.py"]:
@@ -91,6 +93,7 @@ def fingerprint(notebook: NotebookNode) -> str:
     with (LIBRARY / "claims.toml").open("rb") as file:
         entries = tomllib.load(file)
     digest.update(json.dumps({k: v for k, v in entries.items() if k in code}, sort_keys=True).encode())
+    digest.update("\n".join(filter(None, map(figure_name, code_cells(notebook)))).encode())
     digest.update(platform.python_version().encode())
     return digest.hexdigest()
 
@@ -98,17 +101,16 @@ def fingerprint(notebook: NotebookNode) -> str:
 def library_files(code: str) -> list[Path]:
     """The files of pbtlib that a piece of code imports, directly or through others."""
     reached: set[Path] = set()
-    waiting = [(code, ROOT)]
+    waiting = [code]
     while waiting:
-        text, folder = waiting.pop()
-        for path in _imports(text, folder):
+        for path in _imports(waiting.pop()):
             if path not in reached:
                 reached.add(path)
-                waiting.append((path.read_text(), path.parent))
+                waiting.append(path.read_text())
     return sorted(reached)
 
 
-def _imports(code: str, folder: Path) -> set[Path]:
+def _imports(code: str) -> set[Path]:
     modules: set[str] = set()
     for node in ast.walk(ast.parse(re.sub(r"^(\s*)[%!].*$", r"\1pass", code, flags=re.MULTILINE))):
         if isinstance(node, ast.Import):
@@ -148,14 +150,14 @@ def executed(wanted: list[str] | None = None, *, strict: bool) -> dict[str, Note
     Raises
     ------
     SystemExit
-        If a cell fails: its traceback is printed and nothing of that chapter is kept.
+        If a chapter fails: why is printed, and the other chapters are kept.
     """
     chapters = {name: from_twin(TWINS / f"{name}.md") for name in wanted or names()}
     marks = {name: fingerprint(notebook) for name, notebook in chapters.items()}
     stale = {}
     for name, notebook in chapters.items():
         kept = EXECUTED / f"{name}.ipynb"
-        old = nbformat.read(kept, as_version=4) if kept.is_file() else None
+        old = _readable(kept)
         made = old.metadata["pbtlib"] if old is not None else {}
         if old is not None and made["fingerprint"] == marks[name] and (made["strict"] or not strict):
             for cell, done in zip(code_cells(notebook), code_cells(old), strict=True):
@@ -163,19 +165,27 @@ def executed(wanted: list[str] | None = None, *, strict: bool) -> dict[str, Note
             notebook.metadata["pbtlib"] = made
         else:
             stale[name] = notebook
-    outcome = execute_all(stale, strict=strict)
-    for name, seconds in outcome.items():
-        if not isinstance(seconds, CellExecutionError):
-            sound = all(verdict["agrees"] for verdict in claims_of(chapters[name]))  # then strictness changes nothing
-            made = {"fingerprint": marks[name], "strict": strict or sound, "seconds": round(seconds, 1)}
-            chapters[name].metadata["pbtlib"].update(made)
-            store(chapters[name], EXECUTED / f"{name}.ipynb")
-    _stop_on_failure(outcome)
+
+    def keep(name: str, seconds: float) -> None:
+        sound = all(verdict["agrees"] for verdict in claims_of(chapters[name]))  # then strictness changes nothing
+        made = {"fingerprint": marks[name], "strict": strict or sound, "seconds": round(seconds, 1)}
+        chapters[name].metadata["pbtlib"].update(made)
+        store(chapters[name], EXECUTED / f"{name}.ipynb")
+
+    _stop_on_failure(execute_all(stale, strict=strict, keep=keep))
     return chapters
 
 
-def _stop_on_failure(outcome: dict[str, float | CellExecutionError]) -> None:
-    failed = {name: error for name, error in outcome.items() if isinstance(error, CellExecutionError)}
+def _readable(path: Path) -> NotebookNode | None:
+    """A notebook that was executed and kept; None if there is none, or not a whole one."""
+    try:
+        notebook = nbformat.read(path, as_version=4)
+    except (FileNotFoundError, nbformat.reader.NotJSONError, nbformat.ValidationError):
+        return None
+    return notebook if "fingerprint" in notebook.metadata.get("pbtlib", {}) else None
+
+
+def _stop_on_failure(failed: dict[str, Exception]) -> None:
     for name, error in failed.items():
         print(f"\nA cell of {name} failed:\n{error}", file=sys.stderr)
     if failed:
@@ -186,6 +196,12 @@ def execute_into_chapters(wanted: list[str]) -> int:
     """`make exec`: write notebooks with fresh outputs, and the ledger page, into chapters/."""
     for name in wanted:
         _check_name(name)
+        path = CHAPTERS / f"{name}.ipynb"
+        if path.is_file() and is_edited(nbformat.read(path, as_version=4)):
+            raise SystemExit(
+                f"chapters/{name}.ipynb has been edited: `take {name}` keeps the edits, "
+                f"`git checkout chapters/{name}.ipynb` drops them; then run exec again."
+            )
     for name, notebook in executed(wanted, strict=True).items():
         made = notebook.metadata.pop("pbtlib")
         files = figure_files(name, notebook, made["figures"])
@@ -242,8 +258,7 @@ def other_seeds(seeds: list[int]) -> int:
     for seed in seeds:
         chapters = {name: from_twin(TWINS / f"{name}.md") for name in names()}
         chapters = {name: notebook for name, notebook in chapters.items() if parameter(notebook, "SEED")}
-        outcome = execute_all(chapters, seed=seed, strict=False)
-        _stop_on_failure(outcome)
+        _stop_on_failure(execute_all(chapters, seed=seed, strict=False))
         verdicts = [verdict for notebook in chapters.values() for verdict in claims_of(notebook)]
         bad = [verdict["id"] for verdict in verdicts if not verdict["agrees"]]
         print(f"seed {seed}: {len(verdicts) - len(bad)} of {len(verdicts)} claims as recorded {bad or ''}")
@@ -270,16 +285,16 @@ def book() -> int:
     if any('class="frames"' in cell.source for notebook in chapters.values() for cell in notebook.cells):
         compute_frames()
     _lay_out(chapters)
-    mark = hashlib.sha256(b"".join((ROOT / "tools" / name).read_bytes() for name in ("pages.py", "reading.py")))
-    for path in sorted(p for p in SOURCE.rglob("*") if p.is_file()):
-        mark.update(path.relative_to(SOURCE).as_posix().encode() + path.read_bytes())
+    mark = hashlib.sha256()
+    shown = [*(ROOT / "tools").glob("*.py"), *(ROOT / "tests").glob("test_*.py"), *SOURCE.rglob("*")]
+    for path in sorted(path for path in shown if path.is_file()):
+        mark.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
     front, stamp = BUILD / "html" / "index.html", BUILD / "html.sha256"
     if front.is_file() and stamp.is_file() and stamp.read_text() == mark.hexdigest():
         print(f"Nothing changed. The book is at {front}")
         return 0
     stamp.unlink(missing_ok=True)
-    tool = Path(sys.executable).with_name("jupyter-book")
-    command = [str(tool), "build", str(SOURCE), "--path-output", str(ROOT), "-W", "-n", "--keep-going"]
+    command = [*jupyter_book(), "build", str(SOURCE), "--path-output", str(ROOT), "-W", "-n", "--keep-going"]
     doctrees = BUILD / ".doctrees"
     partial = doctrees.is_dir()
     failed = _sphinx(command)
@@ -297,6 +312,11 @@ def book() -> int:
 
 def _sphinx(command: list[str]) -> bool:
     return subprocess.run(command, env=environment(), check=False).returncode != 0
+
+
+def jupyter_book() -> list[str]:
+    """The words that start Jupyter Book with this Python."""
+    return [sys.executable, "-c", "from jupyter_book.cli.main import main; main(prog_name='jupyter-book')"]
 
 
 def environment() -> dict[str, str]:

@@ -64,9 +64,10 @@ def as_csv(fig: Any, most_rows: int = MOST_ROWS) -> str:
     most_rows : int
         Longer tables are thinned, evenly within each long series, and say so.
     """
-    panels = [axis for axis in fig.axes if not hasattr(axis, "_colorbar")]
+    every = [axis for outer in fig.axes for axis in (outer, *outer.child_axes)]
+    panels = [axis for axis in every if not hasattr(axis, "_colorbar")]
     head = [_describe(number, axis) for number, axis in enumerate(panels, 1)]
-    head += [f"colours: {bar.get_ylabel() or bar.get_xlabel() or 'see value'}" for bar in fig.axes if bar not in panels]
+    head += [f"colours: {bar.get_ylabel() or bar.get_xlabel() or 'see value'}" for bar in every if bar not in panels]
     series: list[Series] = []
     missing: Counter[str] = Counter()
     for number, axis in enumerate(panels, 1):
@@ -97,10 +98,29 @@ def as_csv(fig: Any, most_rows: int = MOST_ROWS) -> str:
 def _describe(number: int, axis: Any) -> str:
     def one(name: str) -> str:
         label, scale = getattr(axis, f"get_{name}label")(), getattr(axis, f"get_{name}scale")()
-        if not label:  # a shared axis bears its label on one panel only
+        if not label:  # a shared axis bears its label on one panel only, of the same row (y) or column (x)
             mates = getattr(axis, f"get_shared_{name}_axes")().get_siblings(axis)
-            label = next((text for mate in mates if (text := getattr(mate, f"get_{name}label")())), "")
-        return f"{name} = {label or 'no label'}" + (f" ({scale})" if scale != "linear" else "")
+            lines = sorted((mate for mate in mates if mate is not axis), key=lambda mate: not in_line(mate, name))
+            label = next((text for mate in lines if (text := getattr(mate, f"get_{name}label")())), "")
+        said = f"{name} = {label or 'no label'}" + (f" ({scale})" if scale != "linear" else "")
+        return said + ticks(getattr(axis, f"{name}axis"))
+
+    def in_line(mate: Any, name: str) -> bool:
+        """Whether another panel stands in the same row (of y) or column (of x)."""
+        here, there = axis.get_subplotspec(), mate.get_subplotspec()
+        side = "rowspan" if name == "y" else "colspan"
+        return None not in (here, there) and getattr(here, side) == getattr(there, side)
+
+    def ticks(side: Any) -> str:
+        """What ticks are called that were given names in place of numbers."""
+        from matplotlib.ticker import FixedFormatter
+
+        if not isinstance(side.get_major_formatter(), FixedFormatter):
+            return ""
+        names = [
+            (f"{at:g}", label.get_text()) for at, label in zip(side.get_ticklocs(), side.get_ticklabels(), strict=True)
+        ]
+        return "".join(f", {at}: {text}" for at, text in names if text)
 
     title = axis.get_title()
     return f"panel {number}{f' ({title})' if title else ''}: {one('x')}; {one('y')}".replace("\n", " ")
@@ -173,6 +193,8 @@ def _artists(axis: Any, missing: Counter[str]) -> Iterator[tuple[str, str, Table
             value = artist.get_array()
             table = _columns(x=offsets[:, 0], y=offsets[:, 1])
             yield "points", named(artist, "points"), table if value is None else table | _columns(value=value)
+        elif isinstance(artist, PolyCollection) and len(np.asarray(artist.get_offsets())) > len(artist.get_paths()):
+            missing["hexbin"] += 1
         elif isinstance(artist, (LineCollection, PolyCollection)):
             kind = "lines" if isinstance(artist, LineCollection) else "polygons"
             table = _in_data(axis, artist, _paths(artist.get_paths(), artist.get_array()))
@@ -223,7 +245,10 @@ def _in_data(axis: Any, artist: Any, table: Table) -> Table:
 
 def _error_bars(box: Any) -> Table:
     line, _, bars = box
-    stretches = [np.asarray(bar.get_segments(), float).reshape(-1, 2, 2) for bar in bars]
+    nothing = np.full((2, 2), np.nan)  # where a value is missing the stretch has fewer than two ends
+    stretches = [
+        np.array([s if len(s) == 2 else nothing for s in bar.get_segments()], float).reshape(-1, 2, 2) for bar in bars
+    ]
     directions = [0] * bool(box.has_xerr) + [1] * bool(box.has_yerr)
     table: Table = {}
     for axis, ends in zip(directions, stretches, strict=True):

@@ -464,9 +464,8 @@ def graph(records: dict[str, Record]) -> str:
 
 
 def _numbers(verdict: dict[str, Any]) -> str:
-    got, want, tolerance = (np.atleast_1d(verdict[k]).astype(float) for k in ("measured", "predicted", "tolerance"))
-    got, want, tolerance = (a.ravel() for a in np.broadcast_arrays(got, want, tolerance))
-    error = np.broadcast_to(np.ravel(verdict["uncertainty"]), got.shape) if np.size(verdict["uncertainty"]) else got * 0
+    parts = [np.asarray(verdict[k], float) for k in ("measured", "predicted", "tolerance", "uncertainty")]
+    got, want, tolerance, error = (np.ravel(a) for a in np.broadcast_arrays(*parts))
     sign = {"=": "", "<=": "at most ", ">=": "at least "}[verdict["relation"]]
     items = [
         f"{g:.4g}{f' ± {e:.1g}' if e > 0 else ''} (predicted {sign}{w:.4g}, tolerance {t:.2g})"

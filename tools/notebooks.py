@@ -16,7 +16,7 @@ from typing import Any
 import jupytext
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 from tqdm import tqdm
 
@@ -31,6 +31,7 @@ METADATA = {
     "language_info": {"name": "python"},
 }
 CHECKED = "nbval-check-output"
+FAILURES = (CellExecutionError, CellTimeoutError, DeadKernelError)
 CELL_SECONDS = 600
 KERNEL_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -49,11 +50,8 @@ def names() -> list[str]:
 def from_twin(path: Path) -> NotebookNode:
     """Read a twin as a notebook without outputs: ids come from the sources, cells with a claim are tagged for nbval."""
     notebook = jupytext.read(path, fmt="md:myst")
-    seen: dict[str, int] = {}
-    for cell in notebook.cells:
-        key = f"{cell.cell_type}\n{cell.source}"
-        seen[key] = seen.get(key, 0) + 1
-        cell.id = hashlib.sha256(f"{key}\n{seen[key]}".encode()).hexdigest()[:12]
+    for cell, name in zip(notebook.cells, _ids(notebook), strict=True):
+        cell.id = name
         if cell.cell_type == "code":
             tags = list(cell.metadata.get("tags", []))
             if "claim(" in cell.source and CHECKED not in tags:
@@ -61,6 +59,22 @@ def from_twin(path: Path) -> NotebookNode:
     notebook.metadata = nbformat.from_dict(METADATA)
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     return notebook
+
+
+def _ids(notebook: NotebookNode) -> list[str]:
+    """A cell's id is the hash of its source, and of how often the same source came before."""
+    seen: dict[str, int] = {}
+    found = []
+    for cell in notebook.cells:
+        key = f"{cell.cell_type}\n{cell.source}"
+        seen[key] = seen.get(key, 0) + 1
+        found.append(hashlib.sha256(f"{key}\n{seen[key]}".encode()).hexdigest()[:12])
+    return found
+
+
+def is_edited(notebook: NotebookNode) -> bool:
+    """Whether cells of a stored notebook were changed, added or moved by hand since `from_twin` made it."""
+    return [cell.get("id") for cell in notebook.cells] != _ids(notebook)
 
 
 def to_twin(notebook: NotebookNode) -> str:
@@ -78,6 +92,12 @@ def to_twin(notebook: NotebookNode) -> str:
 def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
     """The cells that a kernel runs."""
     return [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
+
+
+def figure_name(cell: NotebookNode) -> str | None:
+    """The name that a cell gives to its figure."""
+    name: str | None = cell.metadata.get("mystnb", {}).get("figure", {}).get("name")
+    return name
 
 
 def same_cells(left: NotebookNode, right: NotebookNode) -> bool:
@@ -115,8 +135,8 @@ def execute(
 
     Raises
     ------
-    CellExecutionError
-        If a cell fails.
+    FAILURES
+        If a cell fails, takes longer than CELL_SECONDS, or its kernel dies.
     """
     sources = [cell.source for cell in notebook.cells]
     if seed is not None:
@@ -158,7 +178,7 @@ def _figures(notebook: NotebookNode, folder: Path) -> dict[str, str]:
     """From the names of a chapter's figures to what they draw, as CSV: see `tools.drawn`."""
     found = {}
     for k, cell in enumerate(code_cells(notebook), 1):
-        name = cell.metadata.get("mystnb", {}).get("figure", {}).get("name", f"cell-{k}")
+        name = figure_name(cell) or f"cell-{k}"
         for path in sorted(folder.glob(f"{k}-*.csv")):
             number = path.stem.partition("-")[2]
             found[name if number == "1" else f"{name}-{number}"] = path.read_text()
@@ -166,14 +186,28 @@ def _figures(notebook: NotebookNode, folder: Path) -> dict[str, str]:
 
 
 def execute_all(
-    chapters: dict[str, NotebookNode], *, seed: int | None = None, strict: bool = True, workers: int = 2
-) -> dict[str, float | CellExecutionError]:
+    chapters: dict[str, NotebookNode],
+    *,
+    seed: int | None = None,
+    strict: bool = True,
+    workers: int = 2,
+    keep: Callable[[str, float], None] = lambda name, seconds: None,
+) -> dict[str, Exception]:
     """Run several notebooks side by side under one progress bar; a failure does not stop the others.
+
+    Parameters
+    ----------
+    chapters, seed, strict
+        As `execute` takes them, each chapter under its name.
+    workers : int
+        How many run at a time.
+    keep : callable
+        Called with a chapter's name and the seconds it took as soon as it is done.
 
     Returns
     -------
     dict
-        From name to the seconds taken, or to the error.
+        The failures, from name to error.
     """
     cells = sum(len(code_cells(notebook)) for notebook in chapters.values())
     lock = threading.Lock()
@@ -183,15 +217,18 @@ def execute_all(
             with lock:
                 bar.update()
 
-        def run(item: tuple[str, NotebookNode]) -> tuple[str, float | CellExecutionError]:
+        def run(item: tuple[str, NotebookNode]) -> tuple[str, Exception | None]:
             name, notebook = item
             try:
-                return name, execute(notebook, seed=seed, strict=strict, progress=tick)
-            except CellExecutionError as error:
+                seconds = execute(notebook, seed=seed, strict=strict, progress=tick)
+            except FAILURES as error:
                 return name, error
+            with lock:
+                keep(name, seconds)
+            return name, None
 
         with ThreadPoolExecutor(workers) as pool:
-            return dict(pool.map(run, chapters.items()))
+            return {name: error for name, error in pool.map(run, chapters.items()) if error is not None}
 
 
 def claims_of(notebook: NotebookNode) -> list[dict[str, Any]]:
@@ -211,12 +248,14 @@ def store(notebook: NotebookNode, path: Path) -> bool:
 
 
 def write_if_changed(path: Path, content: str | bytes) -> bool:
-    """Write a file only when its content differs, so that its time stamp means something."""
+    """Write a file, whole or not at all, and only when its content differs: its time stamp means something."""
     data = content.encode() if isinstance(content, str) else content
     if path.is_file() and path.read_bytes() == data:
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part.write_bytes(data)
+    part.replace(path)
     return True
 
 

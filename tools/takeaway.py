@@ -11,7 +11,6 @@ import argparse
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ import yaml
 from playwright.sync_api import Browser, Page, sync_playwright
 
 import pbtlib
-from tools.build import BUILD, ROOT, SOURCE, commit, environment, toc_files
+from tools.build import BUILD, ROOT, SOURCE, commit, environment, jupyter_book, toc_files
 
 HTML = BUILD / "html"
 FLAGS = (
@@ -73,8 +72,10 @@ PREPARE = """
   for (const fold of document.querySelectorAll("details")) fold.open = true;
   for (const fold of document.querySelectorAll(".toggle-hidden")) fold.classList.remove("toggle-hidden");
   for (const link of document.querySelectorAll("a[href]")) {   // pages have become parts of one
-    const [, anchor] = link.getAttribute("href").match(/^[\\w-]*\\.html#(.+)$/) || [];
-    if (anchor) link.setAttribute("href", "#" + anchor);
+    const href = link.getAttribute("href"), anchor = decodeURIComponent(href.split("#")[1] || "");
+    if (/^[a-z]+:/.test(href)) continue;
+    if (anchor && document.getElementById(anchor)) link.setAttribute("href", "#" + anchor);
+    else link.removeAttribute("href");   // a file beside the pages
   }
   for (const sum of document.querySelectorAll("mjx-container[display=true]")) {   // wide equations shrink to fit
     const inner = sum.firstElementChild, room = sum.parentElement.clientWidth;
@@ -131,10 +132,9 @@ def open_page(page: Page, path: Path) -> None:
 def pdf() -> Path:
     """Print the book, with a title page, page numbers and bookmarks, and return the file."""
     target = BUILD / "book.pdf"
-    tool = Path(sys.executable).with_name("jupyter-book")
     with tempfile.TemporaryDirectory() as folder:
         words = ["build", str(SOURCE), "--path-output", folder, "--builder", "singlehtml", "-q"]
-        subprocess.run([str(tool), *words], env=environment(), check=True)
+        subprocess.run([*jupyter_book(), *words], env=environment(), check=True)
         built = Path(folder) / "_build" / "singlehtml"
         whole = built / "book.html"  # its links to style and pictures start at the top folder
         shutil.copy(built / f"{toc_files()[0]}.html", whole)
