@@ -101,7 +101,12 @@ def prepare() -> None:
 def call(*words: str) -> int:
     """Run Python of the environment in the project's folder and return its exit code."""
     path = os.pathsep.join([str(BIN), os.environ.get("PATH", "")])
-    environment = {**os.environ, "PATH": path, "PYTHONUTF8": "1"}
+    compiled = hashlib.sha256(b"".join(file.read_bytes() for file in sorted((ROOT / "pbtlib").rglob("*.py"))))
+    cache = ROOT / "_build" / "numba" / compiled.hexdigest()[:16]  # Numba's own place does not follow imports
+    if not cache.is_dir():
+        shutil.rmtree(cache.parent, ignore_errors=True)
+        cache.mkdir(parents=True)
+    environment = {**os.environ, "PATH": path, "PYTHONUTF8": "1", "NUMBA_CACHE_DIR": str(cache)}
     return subprocess.run([str(PYTHON), *words], cwd=ROOT, env=environment, check=False).returncode
 
 
