@@ -20,7 +20,20 @@ from packaging.requirements import Requirement
 from pbtlib.claims import ledger
 from tools import build
 from tools import ledger as ledger_page
-from tools.notebooks import CHAPTERS, FIGURES, ROOT, TWINS, claims_of, code_cells, from_twin, names, same_cells, to_twin
+from tools.notebooks import (
+    CHAPTERS,
+    FIGURES,
+    ROOT,
+    TWINS,
+    claims_of,
+    code_cells,
+    figure_name,
+    from_twin,
+    is_edited,
+    names,
+    same_cells,
+    to_twin,
+)
 
 CHAPTER = pytest.mark.parametrize("name", names())
 
@@ -36,6 +49,56 @@ def test_notebook_and_twin_agree(name):
     assert same_cells(notebook, from_twin(TWINS / f"{name}.md")), (
         f"run `make exec NAME={name}` or `make take NAME={name}`"
     )
+
+
+@CHAPTER
+def test_edits_by_hand_are_seen(name):
+    notebook = stored(name)
+    assert not is_edited(notebook)
+    cell = notebook.cells[-1]
+    cell.source += " "
+    assert is_edited(notebook)
+    notebook.cells.pop()
+    assert not is_edited(notebook)
+    notebook.cells.append(nbformat.v4.new_code_cell("1 + 1"))
+    assert is_edited(notebook)
+
+
+def test_an_edited_notebook_is_not_written_over(tmp_path, monkeypatch):
+    name = "07_conclusion"
+    notebook = stored(name)
+    notebook.cells[0].source += "\nMine."
+    nbformat.write(notebook, tmp_path / f"{name}.ipynb")
+    kept = (tmp_path / f"{name}.ipynb").read_bytes()
+    monkeypatch.setattr(build, "CHAPTERS", tmp_path)
+    with pytest.raises(SystemExit, match=f"take {name}"):
+        build.execute_into_chapters([name])
+    assert (tmp_path / f"{name}.ipynb").read_bytes() == kept
+
+
+FAULTS = {"import os; os._exit(1)": "DeadKernelError", "1 / 0": "CellExecutionError"}
+
+
+@pytest.mark.parametrize(("code", "error"), FAULTS.items())
+def test_a_failure_stops_only_its_chapter(code, error):
+    script = f"""
+from nbformat.v4 import new_code_cell, new_notebook
+from tools.notebooks import execute_all
+pages = {{name: new_notebook(cells=[new_code_cell(code)]) for name, code in (("bad", {code!r}), ("good", "2"))}}
+failed = execute_all(pages, keep=lambda name, seconds: print("kept", name))
+print(*((name, type(error).__name__) for name, error in failed.items()))
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["kept good", str(("bad", error))]
+
+
+def test_a_broken_cache_is_no_cache(tmp_path):
+    page = nbformat.v4.new_notebook(metadata={"pbtlib": {"fingerprint": "0"}})
+    whole, path = nbformat.writes(page), tmp_path / "page.ipynb"
+    assert build.kept(path) is None
+    for text, sound in ((whole, True), (whole[:40], False), ("{}", False), (whole.replace("fingerprint", "x"), False)):
+        path.write_text(text)
+        assert (build.kept(path) is not None) == sound
 
 
 @CHAPTER
@@ -267,7 +330,6 @@ def test_lock_holds_what_pyproject_asks_for_and_is_what_is_installed():
         re.sub(r"[-_.]+", "-", p["name"]).lower(): p["version"].partition("+")[0] for p in json.loads(listed.stdout)
     }
     assert {name: installed.get(name) for name in locked} == locked
-    assert set(installed) - set(locked) <= {"pbtlib", "pip", "setuptools", "wheel"}
 
 
 def test_lock_is_portable():
@@ -297,6 +359,14 @@ def test_fingerprint_follows_code_and_ignores_prose(monkeypatch, tmp_path):
     prose.source += "\nMore prose."
     assert build.fingerprint(notebook) == before
     code_cells(notebook)[-1].source += "\n1 + 1"
+    assert build.fingerprint(notebook) != before
+
+
+def test_fingerprint_follows_the_names_of_figures():
+    notebook = from_twin(TWINS / "03_two_time_scales.md")
+    before = build.fingerprint(notebook)
+    cell = next(cell for cell in code_cells(notebook) if figure_name(cell))
+    cell.metadata["mystnb"]["figure"]["name"] += "-other"
     assert build.fingerprint(notebook) != before
 
 

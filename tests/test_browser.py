@@ -3,7 +3,6 @@
 import csv
 import os
 import re
-import zipfile
 from functools import cache
 from urllib.parse import unquote
 
@@ -14,7 +13,7 @@ from playwright.sync_api import sync_playwright
 
 from pbtlib.claims import ledger
 from tools.build import BUILD, toc_files
-from tools.takeaway import FLAGS, archive, chromium_path, open_page
+from tools.takeaway import FLAGS, chromium_path, open_page
 
 HTML = BUILD / "html"
 PAGES = [f"{name}.html" for name in toc_files()] + ["search.html", "genindex.html"]
@@ -193,13 +192,6 @@ def test_faint_text_and_a_missing_description_would_be_noticed(browser, tmp_path
     )
     page, _, _ = visit(browser, tmp_path / "page.html")
     assert [line.partition(":")[0] for line in violations(page, STANDARD)] == ["color-contrast", "image-alt"]
-
-
-def test_the_archive_holds_every_page():
-    with zipfile.ZipFile(archive()) as packed:
-        names = set(packed.namelist())
-    top = min(names, key=len).rstrip("/")
-    assert {f"{top}/{page}" for page in [*PAGES, "index.html", "_static/mathjax/tex-mml-chtml.js"]} <= names
 
 
 def test_what_is_cut_off_on_a_phone_would_be_noticed(browser, tmp_path):

@@ -68,6 +68,28 @@ def test_bands_bars_and_error_bars(axes):
     assert {row["series"] for row in rows} == {"tube", "measured", "counts"}
 
 
+def test_a_missing_value_an_inset_and_hexagons(axes):
+    axes.errorbar([1, 2, 3], [1, np.nan, 2], 0.1, label="gap")
+    axes.inset_axes([0.5, 0.5, 0.4, 0.4]).plot([1, 2], [3, 4], label="inside")
+    axes.hexbin(np.arange(50.0), np.arange(50.0) % 7, gridsize=5)
+    head, rows = table(axes)
+    np.testing.assert_array_equal(column(rows, "y_high", "error bars"), [1.1, np.nan, 2.1])
+    assert [row["y"] for row in rows if row["series"] == "inside"] == [3, 4]
+    assert head[-1] == "# not listed: 1 hexbin"
+
+
+def test_shared_axes_are_named_by_their_row_and_column():
+    figure, grid = plt.subplots(2, 2, sharex=True, sharey=True)
+    for k in range(2):
+        grid[k, 0].set_ylabel(f"row {k}")
+        grid[1, k].set_xlabel(f"column {k}")
+    grid[0, 0].set_yticks([0, 1], ["none", "all"])
+    head, _ = table(grid[0, 0])
+    plt.close(figure)
+    named = ", 0: none, 1: all"
+    assert head == [f"# panel {2 * i + j + 1}: x = column {j}; y = row {i}{named}" for i in range(2) for j in range(2)]
+
+
 def test_fields_are_values_at_points(axes):
     field = np.arange(12.0).reshape(3, 4)
     axes.imshow(field, extent=(0, 4, 0, 3), origin="lower")

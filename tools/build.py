@@ -156,8 +156,7 @@ def executed(wanted: list[str] | None = None, *, strict: bool) -> dict[str, Note
     marks = {name: fingerprint(notebook) for name, notebook in chapters.items()}
     stale = {}
     for name, notebook in chapters.items():
-        kept = EXECUTED / f"{name}.ipynb"
-        old = _readable(kept)
+        old = kept(EXECUTED / f"{name}.ipynb")
         made = old.metadata["pbtlib"] if old is not None else {}
         if old is not None and made["fingerprint"] == marks[name] and (made["strict"] or not strict):
             for cell, done in zip(code_cells(notebook), code_cells(old), strict=True):
@@ -176,8 +175,8 @@ def executed(wanted: list[str] | None = None, *, strict: bool) -> dict[str, Note
     return chapters
 
 
-def _readable(path: Path) -> NotebookNode | None:
-    """A notebook that was executed and kept; None if there is none, or not a whole one."""
+def kept(path: Path) -> NotebookNode | None:
+    """A notebook that was executed and kept; None if there is none, or only a part of one."""
     try:
         notebook = nbformat.read(path, as_version=4)
     except (FileNotFoundError, nbformat.reader.NotJSONError, nbformat.ValidationError):

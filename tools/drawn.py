@@ -113,14 +113,13 @@ def _describe(number: int, axis: Any) -> str:
 
     def ticks(side: Any) -> str:
         """What ticks are called that were given names in place of numbers."""
-        from matplotlib.ticker import FixedFormatter
+        from matplotlib.ticker import FixedFormatter, FixedLocator, FuncFormatter
 
-        if not isinstance(side.get_major_formatter(), FixedFormatter):
+        how, places = side.get_major_formatter(), side.get_major_locator()
+        if not isinstance(how, (FixedFormatter, FuncFormatter)) or not isinstance(places, FixedLocator):
             return ""
-        names = [
-            (f"{at:g}", label.get_text()) for at, label in zip(side.get_ticklocs(), side.get_ticklabels(), strict=True)
-        ]
-        return "".join(f", {at}: {text}" for at, text in names if text)
+        at = list(places())
+        return "".join(f", {v:g}: {text}" for v, text in zip(at, how.format_ticks(at), strict=True) if text)
 
     title = axis.get_title()
     return f"panel {number}{f' ({title})' if title else ''}: {one('x')}; {one('y')}".replace("\n", " ")
