@@ -77,6 +77,11 @@ CUT = """
 }).map((part) => part.closest("p, li, figure, section").outerHTML.slice(0, 200))
 """
 """What sticks out of a narrow screen and cannot be scrolled to."""
+CODE = """
+[...document.querySelectorAll(".bd-article .cell_input pre")].filter((box) => box.scrollWidth > box.clientWidth + 1)
+  .map((box) => box.textContent.slice(0, 200))
+"""
+"""Cells with lines too long for their box."""
 IDS = "[...document.querySelectorAll('[id]')].map(e => e.id).filter((id, k, all) => all.indexOf(id) < k)"
 
 
@@ -103,6 +108,7 @@ def seen(browser):
         found["scrolling"] = violations(page, ["scrollable-region-focusable"])
         page.set_viewport_size(desk)
         found["light"] = violations(unfolded(page), STANDARD)
+        found["code"] = page.evaluate(CODE)
         page.context.close()
         page, _, _ = visit(browser, name, viewport=desk, reduced_motion="reduce", color_scheme="dark")
         assert page.evaluate("document.documentElement.dataset.theme") == "dark"
@@ -124,6 +130,11 @@ def test_a_page_does_not_scroll_sideways_on_a_phone(seen, name):
     assert seen(name)["phone"] <= 390
     assert not seen(name)["scrolling"]
     assert not seen(name)["cut"]
+
+
+@PAGE
+def test_code_need_not_be_scrolled_on_a_desk(seen, name):
+    assert not seen(name)["code"]
 
 
 @PAGE

@@ -134,8 +134,10 @@ def test_two_time_scales_follow_another_solver_and_an_exact_recursion():
 
     for k, epsilon in ((0, 1.0), (2, 0.5)):
         coarse, fine = (kinetic_by_finite_differences(epsilon, n) for n in (30, 60))
-        assert np.abs(drawn(k, "kinetic equation (8)") - (4 * fine - coarse) / 3).max() < 5e-3
-        assert np.abs(drawn(k, "averaged equation (13)") - fine).max() > 5e-3
+        limit = (4 * fine - coarse) / 3
+        allowed = 2 * np.abs(coarse - limit).max()  # twice what cells three times as wide are off
+        assert np.abs(drawn(k, "kinetic equation (8)") - limit).max() < allowed
+        assert np.abs(drawn(k, "averaged equation (13)") - limit).max() > allowed
 
     def together(inner):
         """Mean and standard deviation of h after one and two simultaneous updates, from E and Var of θ and h."""
