@@ -285,6 +285,18 @@ def test_bad_input_is_named(build, message):
         build()
 
 
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_a_covariance_of_another_size_is_named(size):
+    """No bound is checked in compiled code: what stood beyond the matrix in memory would have become noise."""
+    state = Particles(np.zeros((3, 3)), np.zeros((3, 2)))
+    train = euler_maruyama(own(Quadratic(3), np.eye(size)), dt=0.1, steps=1)
+    with pytest.raises(ValueError, match=rf"Sigma has shape \({size}, {size}\).*needs \(3, 3\)"):
+        train(state, stream(0, 0, "train"))
+    moving = UnderdampedParticles(state.theta, state.theta, state.h)
+    with pytest.raises(ValueError, match=r"Sigma has shape"):
+        underdamped(own(Quadratic(3), np.eye(size)), dt=0.1, steps=1, friction=1.0)(moving, stream(0, 0, "train"))
+
+
 def test_wrong_problems_are_named():
     with pytest.raises(TypeError, match="exact transition"):
         exact_ou(Himmelblau(), time=1.0)
@@ -295,6 +307,8 @@ def test_wrong_problems_are_named():
         (Problem(q.loss, lambda t, h: t.sum(-1), q.fitness, q.noise), "gradient of the problem"),
         (Problem(q.loss, q.gradient, lambda t, h: t, q.noise), "fitness of the problem"),
         (Problem(q.loss, q.gradient, q.fitness, lambda h: h), "noise of the problem"),
+        (Problem(q.loss, q.gradient, q.fitness, lambda h: h[:, 0] - 1), "noise contains -1"),
+        (Problem(q.loss, q.gradient, q.fitness, lambda h: np.full(len(h), np.nan)), "noise contains nan"),
     ):
         with pytest.raises(ValueError, match=message):
             euler_maruyama(spoilt, dt=0.1, steps=1)(state, stream(0, 0, "train"))
