@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from pbtlib.checks import check_array, check_number
-from pbtlib.evolution import Rule
+from pbtlib.evolution import Rule, check_rule
 from pbtlib.gaussian import generation_weights
 
 __all__ = [
@@ -173,10 +173,16 @@ def slow_operator(mass: Array, fitness: Array, rule: Rule, kernels: Sequence[Arr
     -------
     gain, loss : ndarray
         Both sum to the total rate of jumps.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not agree, or the rule's gain is no law or its loss negative.
     """
     if np.shape(fitness) != mass.shape:
         raise ValueError(f"fitness has shape {np.shape(fitness)}; the law has {mass.shape}")
     parents, loss = rule(fitness.ravel(), mass.ravel())
+    check_rule(parents, loss, (mass.size,))
     return _convolve((parents * loss.sum()).reshape(mass.shape), kernels), loss.reshape(mass.shape)
 
 

@@ -267,7 +267,7 @@ def select(
     check_number("tau", tau, minimum=0, maximum=1, open_minimum=True)
     n = values.shape[-1]
     gain, loss = (np.asarray(x, dtype=np.float64) for x in rule(values, np.full(values.shape, 1.0 / n), rng))
-    _check_rule(gain, loss, values.shape)
+    check_rule(gain, loss, values.shape)
     probability = tau * loss * n
     if probability.max() > 1 + 1e-9:
         raise ValueError(
@@ -280,7 +280,7 @@ def select(
     return Jump(who, parent)
 
 
-def _check_rule(gain: Array, loss: Array, shape: tuple[int, ...]) -> None:
+def check_rule(gain: Array, loss: Array, shape: tuple[int, ...]) -> None:
     """Raise unless gain is a law and loss not negative; three passes, NaN and infinity fall through one of them."""
     for name, value in (("gain", gain), ("loss", loss)):
         if value.shape != shape:

@@ -399,6 +399,8 @@ def spoilt(values, entry):
         (lambda: A.jump(bump(), hill(), gibbs(), [np.eye(5)], 1.0), "kernel has shape"),
         (lambda: A.jump(bump(), hill(), gibbs(), [], 1.0), "kernels has 0 entries"),
         (lambda: A.jump(bump(), hill(), gibbs(), [np.eye(200)], 1.5), r"tau is 1\.5"),
+        (lambda: A.jump(bump(), hill(), lambda f, m: (-m, m), [np.eye(200)], 1.0), "gain of the rule contains -"),
+        (lambda: A.jump(bump(), hill(), lambda f, m: (m, m * np.nan), [np.eye(200)], 1.0), "loss of the rule contains"),
         (lambda: A.solve(bump(), hill(), gibbs(), [np.eye(200)], [1.0, 0.5]), "they must increase"),
         (lambda: A.solve(bump(), hill(), gibbs(), [np.eye(200)], -1.0), "times contains -1"),
         (lambda: A.solve(bump(), hill(), gibbs(), [np.eye(200)], 3.0, dt=1.5), r"dt is 1\.5"),
