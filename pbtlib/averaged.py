@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from pbtlib.checks import check_array, check_number
-from pbtlib.evolution import Rule
+from pbtlib.evolution import Rule, check_rule
 from pbtlib.gaussian import generation_weights
 
 __all__ = [
@@ -173,10 +173,16 @@ def slow_operator(mass: Array, fitness: Array, rule: Rule, kernels: Sequence[Arr
     -------
     gain, loss : ndarray
         Both sum to the total rate of jumps.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not agree, or the rule's gain is no law or its loss negative.
     """
     if np.shape(fitness) != mass.shape:
         raise ValueError(f"fitness has shape {np.shape(fitness)}; the law has {mass.shape}")
     parents, loss = rule(fitness.ravel(), mass.ravel())
+    check_rule(parents, loss, (mass.size,))
     return _convolve((parents * loss.sum()).reshape(mass.shape), kernels), loss.reshape(mass.shape)
 
 
@@ -264,6 +270,15 @@ def solve(
     return march(mass, times, dt, heun)
 
 
+def _check_law(mass: ArrayLike, fitness: ArrayLike) -> tuple[Array, Array]:
+    law, values = check_array("mass", mass, minimum=0), check_array("fitness", fitness)
+    if values.shape != law.shape:
+        raise ValueError(f"fitness has shape {values.shape}; the law has {law.shape}")
+    if not law.sum() > 0:
+        raise ValueError("mass sums to zero; a law needs some mass")
+    return law, values
+
+
 def semigroup(mass: Array, fitness: Array, kernels: Sequence[Array], times: ArrayLike) -> Array:
     """Solve (13) for Gibbs selection as a time-changed linear semigroup: exact in time.
 
@@ -283,6 +298,7 @@ def semigroup(mass: Array, fitness: Array, kernels: Sequence[Array], times: Arra
     -------
     ndarray, shape times.shape + mass.shape
     """
+    mass, fitness = _check_law(mass, fitness)
     moments = check_array("times", times, minimum=0)
     weight = np.exp(np.maximum(fitness - fitness.max(), -700.0))
     laws, log_z, result = [mass / mass.sum()], list[float](), list[Array]()
@@ -337,8 +353,9 @@ def steady_state(fitness: Array, kernels: Sequence[Array], *, k: int = 2) -> Ste
     Raises
     ------
     ValueError
-        If a kernel is not symmetric.
+        If a kernel is not symmetric, or the fitness not finite.
     """
+    fitness = check_array("fitness", fitness, min_ndim=1)
     check_number("k", k, integer=True, minimum=2, maximum=fitness.size - 1)
     _check_symmetric(kernels)
     top = float(fitness.max())
@@ -366,6 +383,7 @@ def log_rayleigh(mass: Array, fitness: Array, kernels: Sequence[Array]) -> float
     The paper has no such functional (Remark 11 leaves it open). Parameters as in `steady_state`.
     """
     _check_symmetric(kernels)
+    mass, fitness = _check_law(mass, fitness)
     top = float(fitness.max())
     weight = np.exp(np.maximum(fitness - top, -700.0))
     selected = weight * mass
@@ -397,6 +415,7 @@ def replicator_mutator(
     ndarray, shape times.shape + mass.shape
     """
     check_number("sigma", sigma, minimum=0, open_minimum=True)
+    mass, fitness = _check_law(mass, fitness)
     kernels: dict[float, list[Array]] = {}
 
     def strang(law: Array, step: float) -> Array:

@@ -91,7 +91,7 @@ def gauss_hermite(mean: ArrayLike, covariance: ArrayLike, n: int = 20) -> tuple[
     ----------
     mean : array_like, shape (..., d)
     covariance : array_like, shape (..., d, d)
-        Positive definite.
+        Symmetric, positive definite.
     n : int
         Nodes per coordinate.
 
@@ -104,7 +104,10 @@ def gauss_hermite(mean: ArrayLike, covariance: ArrayLike, n: int = 20) -> tuple[
     check_number("n", n, integer=True, minimum=1)
     mu = check_array("mean", mean, min_ndim=1)
     d = mu.shape[-1]
-    root = np.linalg.cholesky(check_array("covariance", covariance, shape=(d, d)))
+    C = check_array("covariance", covariance, shape=(d, d))
+    if not np.allclose(C, np.swapaxes(C, -1, -2), rtol=1e-9, atol=1e-12 * np.abs(C).max()):
+        raise ValueError("covariance is not symmetric; it must be a covariance matrix")
+    root = np.linalg.cholesky(C)
     x, w = roots_hermitenorm(n)
     points = np.stack([axis.ravel() for axis in np.meshgrid(*[x] * d, indexing="ij")], -1)
     weights = np.prod([axis.ravel() for axis in np.meshgrid(*[w / w.sum()] * d, indexing="ij")], axis=0)
@@ -112,18 +115,40 @@ def gauss_hermite(mean: ArrayLike, covariance: ArrayLike, n: int = 20) -> tuple[
 
 
 def _log_integral(exponent: Callable[[float], float], scale: float, limit: float) -> float:
-    """Log of the integral of exp(exponent(y)) over |y| < limit, by adaptive quadrature on geometric pieces about 0."""
-    edges = np.concatenate([[0.0], scale * 4.0 ** np.arange(-4, 40)])
-    edges = np.append(edges[edges < limit], limit)
-    top = max(exponent(s * y) for y in edges for s in (-1.0, 1.0))
-    total = 0.0
-    for left, right in pairwise(edges):
-        for sign in (-1.0, 1.0):
-            piece = quad(
-                lambda y, s=sign: np.exp(max(exponent(s * y) - top, -700.0)), left, right, epsabs=0.0, epsrel=1e-10
+    """Log of the integral of exp(exponent(y)) over |y| < limit, by adaptive quadrature on geometric pieces about 0.
+
+    A peak between two edges, however narrow, is found first and fenced in: beyond the fence it has fallen by e⁻⁴⁰.
+    """
+    check_number("limit", limit, minimum=0, open_minimum=True)
+    side = np.concatenate([[0.0], scale * 4.0 ** np.arange(-4, 40)])
+    side = np.append(side[side < limit], limit)
+    edges = np.concatenate([-side[:0:-1], side])
+    inner = [
+        minimize_scalar(lambda y: -exponent(y), bounds=piece, method="bounded", options={"xatol": 1e-8 * limit}).x
+        for piece in pairwise(edges)
+    ]
+    height = {float(y): exponent(float(y)) for y in (*edges, *inner)}
+    peak = max(height, key=lambda y: height[y])
+    top = height[peak]
+    cuts, widths = [peak], []
+    for sign in (-1.0, 1.0):
+        if height[sign * limit] > top - 40:
+            raise ValueError(
+                f"limit is {limit:g}, where the integrand is e^{height[sign * limit] - top:.3g} of its maximum; "
+                "it must have fallen to e^-40 there: take a larger limit"
             )
-            total += piece[0]
-    return float(top + np.log(total))
+        width = abs(sign * limit - peak)
+        while width > 1e-12 * limit and exponent(peak + sign * width) < top - 40:
+            width /= 4
+        widths.append(width)
+        cuts += [peak + sign * width, peak + sign * 4 * width]
+    edges = np.unique(np.concatenate([edges, np.clip(cuts, -limit, limit)]))
+    negligible = 1e-16 * max(widths)  # the whole is at least 1/40 of the width if the exponent is concave
+    pieces = [
+        quad(lambda y: np.exp(max(exponent(y) - top, -700.0)), left, right, epsabs=negligible, epsrel=1e-10)[0]
+        for left, right in pairwise(edges)
+    ]
+    return float(top + np.log(sum(pieces)))
 
 
 def effective_fitness(
@@ -143,6 +168,11 @@ def effective_fitness(
         Selection pressure β > 0.
     limit : float
         Integration over |θ − θ*| < limit.
+
+    Raises
+    ------
+    ValueError
+        If α, β or the limit is not positive, or if an integrand has not fallen to e⁻⁴⁰ of its maximum at the limit.
     """
     check_number("alpha", alpha, minimum=0, open_minimum=True)
     check_number("beta", beta, minimum=0, open_minimum=True)
@@ -163,8 +193,8 @@ def effective_fitness(
 def soft_minimum(loss: Function, alpha: float, centre: float, *, limit: float = 50.0) -> float:
     r"""Return :math:`\underline L_\alpha = -\frac1\alpha\log\int e^{-\alpha L}d\theta`, which tends to min L (d = 1).
 
-    Parameters as in `effective_fitness`. The Laplace principle, with :math:`\frac1{2\alpha}\log(\alpha L''/2\pi)` to
-    leading order for the difference.
+    Parameters and errors as in `effective_fitness`. The Laplace principle, with
+    :math:`\frac1{2\alpha}\log(\alpha L''/2\pi)` to leading order for the difference.
     """
     check_number("alpha", alpha, minimum=0, open_minimum=True)
     best = float(np.asarray(loss(np.asarray(centre))))
@@ -186,6 +216,7 @@ def penalised_fitness(fitness: Function, loss: Function, alpha: float, centre: f
         The supremum is searched in |θ − θ*| ≤ limit: on a grid that is geometric about θ*, then by Brent's method.
     """
     check_number("alpha", alpha, minimum=0, open_minimum=True)
+    check_number("limit", limit, minimum=0, open_minimum=True)
     best = float(np.asarray(loss(np.asarray(centre))))
 
     def objective(y: Array) -> Array:
@@ -257,6 +288,12 @@ def effective_sample_size(series: ArrayLike) -> float:
     ----------
     series : array_like, shape (..., n)
         Leading axes are independent chains of the same law, whose common mean is subtracted.
+
+    Raises
+    ------
+    ValueError
+        If the series is constant, or too short to tell: if no lag k < n has k ≥ 5τ, if there are fewer than 50τ or 50
+        entries in all, or if τ is below its own standard error, as that of a series that alternates may be.
     """
     x = check_array("series", series, min_ndim=1)
     n = x.shape[-1]
@@ -267,7 +304,20 @@ def effective_sample_size(series: ArrayLike) -> float:
     covariance = np.fft.irfft(power, next_fast_len(2 * n))[:, :n].mean(0) / (n - np.arange(n))
     tau = 2 * np.cumsum(covariance / covariance[0]) - 1
     enough = np.flatnonzero(np.arange(n) >= 5 * tau)
-    return float(n / max(tau[enough[0] if enough.size else -1], 1.0 / n))
+    if not enough.size:
+        raise ValueError(f"series has {n} entries per chain, fewer than five correlation times; it must be longer")
+    lag = enough[0]
+    time = float(tau[lag])
+    if x.size < 50 * max(time, 1.0):
+        raise ValueError(
+            f"series has {x.size} entries in all; at a correlation time of {time:.3g} it needs 50 times that or of 1"
+        )
+    error = np.sqrt(2 * (2 * lag + 1) / x.size)  # of the sum of that many autocorrelations, for independent entries
+    if time <= error:
+        raise ValueError(
+            f"series has the correlation time {time:.3g}, which is not above its standard error {error:.3g}"
+        )
+    return n / time
 
 
 def estimate(values: ArrayLike, beta: float = 1.0, *, effective: float | None = None) -> Estimate:
@@ -417,6 +467,7 @@ def energy_bound(assumption: Assumption9, *, energy: float, sigma: float, p: int
     """
     for name, value in (("energy", energy), ("sigma", sigma), ("horizon", horizon)):
         check_number(name, value, minimum=0)
+    check_number("p", p, integer=True, minimum=1)
     b1, b2 = energy_constants(assumption)
     return float(np.exp((b2 - 1) * horizon) * (energy + (b1 + p * sigma**2) * horizon))
 
@@ -436,6 +487,8 @@ def mass_bound(assumption: Assumption9, *, r: float, energy: float, sigma: float
     """
     for name, value in (("r", r), ("sigma", sigma)):
         check_number(name, value, minimum=0, open_minimum=True)
+    check_number("energy", energy, minimum=0)
+    check_number("p", p, integer=True, minimum=1)
     b1, b2 = energy_constants(assumption)
     reach = np.sqrt(2 * (b1 + b2 * energy)) + assumption.centre + r
     log_volume = p / 2 * np.log(np.pi) - gammaln(p / 2 + 1) + p * np.log(r)
@@ -506,6 +559,7 @@ def pressure_without_growth(
     """
     for name, value in (("distance", distance), ("sigma", sigma), ("horizon", horizon)):
         check_number(name, value, minimum=0)
+    check_number("p", p, integer=True, minimum=1)
     q = assumption.resolution(delta)
     start = ball_mass(radius(q))
     check_number("ball_mass", start, minimum=0, maximum=1, open_minimum=True)

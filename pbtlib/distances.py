@@ -50,12 +50,20 @@ def wasserstein_1_grid(first: ArrayLike, second: ArrayLike, step: float) -> Arra
     Parameters
     ----------
     first, second : array_like, shape (..., n)
-        Masses of the cells; leading axes are broadcast.
+        Masses of the cells, normalised here; leading axes are broadcast.
     step : float
         Distance between neighbouring cell centres.
+
+    Raises
+    ------
+    ValueError
+        If a mass is negative, or a law without any.
     """
     a, b = check_array("first", first, min_ndim=1, minimum=0), check_array("second", second, min_ndim=1, minimum=0)
     check_number("step", step, minimum=0, open_minimum=True)
+    for name, law in (("first", a), ("second", b)):
+        if not (law.sum(-1) > 0).all():
+            raise ValueError(f"{name} sums to zero; each law needs some mass")
     a, b = a / a.sum(-1, keepdims=True), b / b.sum(-1, keepdims=True)
     return step * np.abs(np.cumsum(a - b, axis=-1)).sum(-1)
 
@@ -135,9 +143,9 @@ class Rate:
     slope, intercept : float
         Of log error against log x.
     low, high : float
-        Ends of the bootstrap band of the slope; both equal to the slope where there is one replicate only.
+        Ends of the bootstrap band of the slope; NaN, since unknown, where there is one replicate only.
     standard_error : float
-        Bootstrap standard error of the slope.
+        Bootstrap standard error of the slope; NaN where there is one replicate only.
     """
 
     slope: float
@@ -195,7 +203,7 @@ def fit_rate(
     estimate = float(slope(*values.T))
     intercept = float((np.log((values**norm).mean(0)) / norm).mean() - estimate * log_x.mean())
     if len(values) == 1:
-        return Rate(estimate, intercept, estimate, estimate, 0.0)
+        return Rate(estimate, intercept, np.nan, np.nan, np.nan)
     if rng is None:
         raise ValueError("rng is None; a band over replicates needs a random generator")
     band = bootstrap(

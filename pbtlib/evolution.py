@@ -28,7 +28,6 @@ __all__ = [
     "copy",
     "gaussian_mutation",
     "gibbs",
-    "project_ball",
     "project_box",
     "removal",
     "select",
@@ -53,7 +52,8 @@ def stream(seed: int, k: int, role: str, *sub: int) -> np.random.Generator:
     The generator is derived from the key alone, never from the state of another one, so a run resumes without saving
     any generator state, and neither order nor threads nor chunks can change a result.
 
-    Different keys never share a generator: (1, 2, "a") and (1, 2, "a", 0) are two keys.
+    Of a role only its CRC-32 enters: two roles share their generators if they share that sum, as "plumless" and
+    "buckeroo" do; else different keys never share one: (1, 2, "a") and (1, 2, "a", 0) are two keys.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def stream(seed: int, k: int, role: str, *sub: int) -> np.random.Generator:
     check_number("seed", seed, integer=True, minimum=0, maximum=2**64 - 1)
     for name, value in (("k", k), *((f"sub[{i}]", s) for i, s in enumerate(sub))):
         check_number(name, value, integer=True, minimum=0, maximum=2**32 - 1)
-    # One word for each part, behind a seed that NumPy pads to a fixed length: no two keys give the same words.
+    # One word for each part, behind a seed that NumPy pads to a fixed length: keys share words through the CRC-32 only.
     key = (int(k), zlib.crc32(role.encode()), *map(int, sub))
     return np.random.Generator(np.random.SFC64(np.random.SeedSequence(int(seed), spawn_key=key)))
 
@@ -99,13 +99,13 @@ def gibbs(beta: float = 1.0) -> Rule:
     Returns
     -------
     Rule
-        Weights are formed by a shifted exponential, so no finite fitness overflows.
+        Weights are formed by a shifted exponential, so no finite fitness overflows, not even in βF.
     """
     check_number("beta", beta, minimum=0)
 
     def rule(fitness: Array, mass: Array, rng: np.random.Generator | None = None) -> tuple[Array, Array]:
         fitness, mass = _check_atoms(fitness, mass)
-        return _softmax(beta * fitness, mass), mass
+        return _softmax(beta, fitness, mass), mass
 
     return rule
 
@@ -123,7 +123,7 @@ def removal(beta: float = 1.0) -> Rule:
     def rule(fitness: Array, mass: Array, rng: np.random.Generator | None = None) -> tuple[Array, Array]:
         fitness, mass = _check_atoms(fitness, mass)
         total = mass.sum(-1, keepdims=True)
-        return _softmax(beta * fitness, mass), total * _softmax(-beta * fitness, mass)
+        return _softmax(beta, fitness, mass), total * _softmax(beta, -fitness, mass)
 
     return rule
 
@@ -170,9 +170,14 @@ def _check_atoms(fitness: ArrayLike, mass: ArrayLike) -> tuple[Array, Array]:
     return values, weights
 
 
-def _softmax(exponent: Array, mass: Array) -> Array:
+def _softmax(beta: float, fitness: Array, mass: Array) -> Array:
     # in place: at a million agents fresh memory costs more than arithmetic
-    weight = exponent - np.where(mass > 0, exponent, -np.inf).max(-1, keepdims=True)
+    with np.errstate(over="ignore"):  # downwards, to −∞: the weight is zero
+        exponent = beta * fitness
+        top = np.where(mass > 0, exponent, -np.inf).max(-1, keepdims=True)
+        if not np.isfinite(top).all():  # βF overflows: differences first, which elsewhere would cost digits of old runs
+            exponent, top = beta * (fitness - np.where(mass > 0, fitness, -np.inf).max(-1, keepdims=True)), 0.0
+        weight = exponent - top
     np.exp(np.minimum(weight, 0.0, out=weight), out=weight)
     weight *= mass
     weight /= weight.sum(-1, keepdims=True)
@@ -205,10 +210,28 @@ class Jump:
         The agents that jump.
     parent : ndarray of int, shape (..., N)
         Index of the agent copied; an agent that does not jump is its own parent.
+
+    Raises
+    ------
+    TypeError
+        If ``who`` is not of bool or ``parent`` not of int.
+    ValueError
+        If their shapes differ, there is no agent, or a parent is none of 0, …, N − 1.
     """
 
     who: NDArray[np.bool_]
     parent: NDArray[np.intp]
+
+    def __post_init__(self) -> None:
+        if self.who.dtype != np.bool_ or not np.issubdtype(self.parent.dtype, np.integer):
+            raise TypeError(f"who is of {self.who.dtype} and parent of {self.parent.dtype}; they must be bool and int")
+        if self.who.shape != self.parent.shape or self.parent.size == 0:
+            raise ValueError(
+                f"who has shape {self.who.shape} and parent {self.parent.shape}; both must be the same (..., N), N >= 1"
+            )
+        least, most, n = self.parent.min(), self.parent.max(), self.parent.shape[-1]
+        if least < 0 or most >= n:
+            raise ValueError(f"parent goes from {least} to {most}; with N = {n} agents it must stay in 0 to {n - 1}")
 
 
 def select(
@@ -237,12 +260,14 @@ def select(
     Raises
     ------
     ValueError
-        If a jump probability exceeds 1 (removal of the unfit needs a smaller τ), or on NaN, empty or wrong input.
+        If a jump probability exceeds 1 (removal of the unfit needs a smaller τ), on NaN, empty or wrong input, or if
+        the rule's gain is no law or its loss negative.
     """
     values = check_array("fitness", fitness, min_ndim=1)
     check_number("tau", tau, minimum=0, maximum=1, open_minimum=True)
     n = values.shape[-1]
-    gain, loss = rule(values, np.full(values.shape, 1.0 / n), rng)
+    gain, loss = (np.asarray(x, dtype=np.float64) for x in rule(values, np.full(values.shape, 1.0 / n), rng))
+    check_rule(gain, loss, values.shape)
     probability = tau * loss * n
     if probability.max() > 1 + 1e-9:
         raise ValueError(
@@ -253,6 +278,18 @@ def select(
     parent = _parents(gain.reshape(-1, n), rng, resampling).reshape(values.shape)
     np.copyto(parent, np.arange(n), where=~who)
     return Jump(who, parent)
+
+
+def check_rule(gain: Array, loss: Array, shape: tuple[int, ...]) -> None:
+    """Raise unless gain is a law and loss not negative; three passes, NaN and infinity fall through one of them."""
+    for name, value in (("gain", gain), ("loss", loss)):
+        if value.shape != shape:
+            raise ValueError(f"{name} of the rule has shape {value.shape}; it must be that of the fitness, {shape}")
+        if not value.min() >= 0:
+            raise ValueError(f"{name} of the rule contains {value.min():g}; every entry must be finite and >= 0")
+    total = gain.sum(-1)
+    if not np.abs(total - 1).max() <= 1e-6:  # single precision will do: the parents are drawn from gain over its sum
+        raise ValueError(f"gain of the rule sums to {total.flat[np.abs(total - 1).argmax()]:g}; it must sum to 1")
 
 
 def _parents(gain: Array, rng: np.random.Generator, resampling: str) -> NDArray[np.intp]:
@@ -362,12 +399,15 @@ def gaussian_mutation(
     Returns
     -------
     callable
-        ``mutate(state, jump, rng)``, a new state whose field ``h`` of shape (..., N, p) has been mutated.
+        ``mutate(state, jump, rng)``, a new state whose field ``h`` of shape (..., N, p) has been mutated. It raises
+        if the jumps are not of shape (..., N).
     """
     strength = check_array("sigma", sigma, minimum=0)
 
     def mutate(state: S, jump: Jump, rng: np.random.Generator) -> S:
         h: Array = state.h  # type: ignore[attr-defined]
+        if h.shape[:-1] != jump.who.shape:
+            raise ValueError(f"h has shape {h.shape}; it does not follow jumps of shape {jump.who.shape}")
         key, p = draw_key(rng), h.shape[-1]
         sigmas = np.array(np.broadcast_to(strength, (p,)))
         moved = np.array(h, dtype=np.float64)
@@ -400,16 +440,3 @@ def project_box(lower: ArrayLike, upper: ArrayLike) -> Callable[[Array], Array]:
     if not (low <= high).all():
         raise ValueError(f"lower = {low} exceeds upper = {high}; a box needs lower <= upper")
     return lambda h: np.clip(h, low, high)
-
-
-def project_ball(radius: float, centre: ArrayLike = 0.0) -> Callable[[Array], Array]:
-    """Euclidean projection on the ball of this radius about the centre (a scalar, or shape (p,))."""
-    check_number("radius", radius, minimum=0, open_minimum=True)
-    middle = check_array("centre", centre)
-
-    def project(h: Array) -> Array:
-        offset = h - middle
-        norm = np.linalg.norm(offset, axis=-1, keepdims=True)
-        return middle + offset * np.minimum(1.0, radius / np.maximum(norm, radius))
-
-    return project

@@ -37,7 +37,6 @@ __all__ = [
     "generation_weights",
     "langevin",
     "log_growth",
-    "log_mean_weight",
     "mean_field_law",
     "mutate",
     "push",
@@ -306,6 +305,7 @@ def push(law: Gaussian, kernel: Kernel) -> Gaussian:
 
 
 def _tilt(law: Gaussian, fitness: QuadraticFitness, beta: float) -> tuple[Gaussian, float]:
+    """The law e^{βF} f/∫e^{βF} f and log ∫e^{βF} f."""
     check_number("beta", beta)
     n = law.mean.size
     if fitness.curvature.shape[0] != n:
@@ -336,11 +336,6 @@ def select(law: Gaussian, fitness: QuadraticFitness, beta: float = 1.0) -> Gauss
         If ∫e^{βF} f = ∞, so that no mean field exists.
     """
     return _tilt(law, fitness, beta)[0]
-
-
-def log_mean_weight(law: Gaussian, fitness: QuadraticFitness, beta: float = 1.0) -> float:
-    """Return log ∫e^{βF} f; for the law μ_h at fixed h it is β times the effective fitness (11)."""
-    return _tilt(law, fitness, beta)[1]
 
 
 def mutate(law: Gaussian, sigma: float, p: int) -> Gaussian:

@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 
 from pbtlib.averaged import Grid, jump, march, mutation_kernel, tabulate
-from pbtlib.checks import check_number
+from pbtlib.checks import check_array, check_number
 from pbtlib.evolution import Rule
 
 __all__ = ["Model", "algorithm_1", "effective_fitness", "model", "propagator", "relax", "solve"]
@@ -174,6 +174,7 @@ def relax(mass: Array, model: Model, time: float, *, steps: int = 1) -> Array:
     Parameters
     ----------
     mass : ndarray, shape (n_θ, n_h)
+        Training is linear: a difference of two laws, of either sign, is trained as well.
     model : Model
     time : float
         At least 0. A single step of very long time leads to the Gibbs measure.
@@ -182,7 +183,7 @@ def relax(mass: Array, model: Model, time: float, *, steps: int = 1) -> Array:
     """
     check_number("time", time, minimum=0)
     check_number("steps", steps, integer=True, minimum=1)
-    law, factors = _check_law(mass, model), _factor(model, time / steps)
+    law, factors = _check_law(mass, model, minimum=-np.inf), _factor(model, time / steps)
     for _ in range(int(steps)):
         law = _resolve(factors, law)
     return law
@@ -226,11 +227,11 @@ def propagator(model: Model, time: float) -> Array:
     return result / result.sum(1, keepdims=True)
 
 
-def _check_law(mass: Array, model: Model) -> Array:
+def _check_law(mass: Array, model: Model, minimum: float = 0.0) -> Array:
     shape = (model.theta.n, model.h.n)
     if np.shape(mass) != shape:
         raise ValueError(f"mass has shape {np.shape(mass)}; the model's grid is {shape}")
-    return np.asarray(mass, dtype=np.float64)
+    return check_array("mass", mass, minimum=minimum)
 
 
 # ---------------------------------------------------------------------------------------------------- the limits

@@ -43,6 +43,11 @@ class Problem:
         ``h`` -> (..., N), the amplitude s(h) ≥ 0 of (1).
     Sigma : ndarray, shape (d, d), optional
         Covariance of the noise in (1), symmetric and positive definite; the identity by default.
+
+    Raises
+    ------
+    ValueError
+        If Sigma is no covariance matrix.
     """
 
     loss: Callable[[Array, Array], Array]
@@ -50,6 +55,10 @@ class Problem:
     fitness: Callable[[Array, Array], Array]
     noise: Callable[[Array], Array]
     Sigma: Array | None = None
+
+    def __post_init__(self) -> None:
+        if self.Sigma is not None:
+            object.__setattr__(self, "Sigma", _symmetric("Sigma", self.Sigma, definite=True))
 
 
 @dataclass(frozen=True)
@@ -93,7 +102,7 @@ class Quadratic:
 
     def equilibrium(self, h: ArrayLike) -> tuple[Array, Array]:
         """Mean (..., N, d) and covariance (..., N, d, d) of the Gibbs measure (25), N(h₁𝟏, (h₂²/4) I)."""
-        h = _pair(h)
+        h = _finite_pair(h)
         mean = np.repeat(self.centre(h), self.d, axis=-1)
         return mean, (self.noise(h) ** 2 / 4)[..., None, None] * np.eye(self.d)
 
@@ -112,12 +121,13 @@ class Quadratic:
         -------
         ndarray, shape (...)
         """
-        h = _pair(h)
+        h = _finite_pair(h)
         variance = h[..., 1] ** 2 / 4
         return 1.2 - self.d * _quadratic_cost(h[..., 0] ** 2, variance, beta)
 
     def equilibrium_sample(self, h: Array, rng: np.random.Generator) -> Array:
         """Draw θ ~ μ_h exactly, the training of Algorithm 2; shape (..., N, d)."""
+        h = _finite_pair(h)
         return self.centre(h) + 0.5 * self.noise(h)[..., None] * rng.standard_normal((*np.shape(h)[:-1], self.d))
 
 
@@ -184,8 +194,16 @@ class Himmelblau:
         Returns
         -------
         ndarray, shape (..., N, 2)
+
+        Raises
+        ------
+        ValueError
+            If h is not finite, or |h₂| > 10¹⁰⁰, where α would underflow.
         """
+        h = _finite_pair(h)
         s = self.noise(h)
+        if s.max() > 1e100:
+            raise ValueError(f"h2 reaches {s.max():g} in size; the exact draw needs at most 1e+100")
         centre, draws = self.centre(h), np.empty((s.size, 2))
         waiting, noise = np.arange(s.size), s.reshape(-1)
         while waiting.size:
@@ -301,6 +319,11 @@ def _pair(h: ArrayLike) -> Array:
     if values.ndim < 1 or values.shape[-1] != 2:
         raise ValueError(f"h has shape {values.shape}; this problem has h = (h1, h2), so it must end in 2")
     return values
+
+
+def _finite_pair(h: ArrayLike) -> Array:
+    """The same where h leads straight to a law: gradients, called at every step, are spared this pass."""
+    return check_array("h", _pair(h))
 
 
 def _himmelblau(theta: Array) -> Array:
@@ -426,7 +449,7 @@ class LinearGaussian:
 
     def equilibrium(self, h: ArrayLike) -> tuple[Array, Array]:
         """Mean (..., N, d) and covariance (..., N, d, d) of the invariant law N(Bh + c, s(h)²C), AC + CA = Σ."""
-        h = np.asarray(h, dtype=np.float64)
+        h = check_array("h", h)
         return self.centre(h), (self.noise(h) ** 2)[..., None, None] * self.covariance()
 
     def effective_fitness(self, h: ArrayLike, beta: float = 1.0) -> Array:
@@ -446,7 +469,7 @@ class LinearGaussian:
         -------
         ndarray, shape (...)
         """
-        h = np.asarray(h, dtype=np.float64)
+        h = check_array("h", h)
         root = np.linalg.cholesky(self.covariance())
         kappa, U = np.linalg.eigh(root.T @ self.Q @ root)
         kappa = np.maximum(kappa, 0.0)
@@ -457,7 +480,7 @@ class LinearGaussian:
     def equilibrium_sample(self, h: Array, rng: np.random.Generator) -> Array:
         """Draw θ ~ μ_h exactly, the training of Algorithm 2; shape (..., N, d)."""
         root = np.linalg.cholesky(self.covariance())
-        centre = self.centre(h)
+        centre = self.centre(check_array("h", h))
         return centre + self.noise(h)[..., None] * (rng.standard_normal(centre.shape) @ root.T)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from pbtlib.checks import check_number
+from pbtlib.checks import check_array, check_number
 from pbtlib.normals import COMPILE, draw_key, fill
 from pbtlib.parallel import in_blocks, processors
 from pbtlib.problems import AnyProblem, Himmelblau, LinearGaussian, Problem, Quadratic
@@ -122,10 +122,11 @@ def euler_maruyama(
     Raises
     ------
     ValueError
-        If an argument is out of range, or a function of the problem returns the wrong shape.
+        If an argument is out of range, a function of the problem returns the wrong shape, its noise is negative or
+        not finite, or its Sigma has another size than θ.
     """
     check_number("dt", dt, minimum=0, open_minimum=True)
-    Sigma = np.eye(1) if problem.Sigma is None else np.asarray(problem.Sigma, dtype=np.float64)
+    Sigma = np.eye(1) if problem.Sigma is None else problem.Sigma
     root = np.sqrt(dt) * np.linalg.cholesky(Sigma)
     if isinstance(problem, Problem):
 
@@ -311,6 +312,8 @@ def _trainer(
         lead, d = shape[:-1], shape[-1]
         if getattr(problem, "d", d) != d:
             raise ValueError(f"theta has shape {shape}; it must end in d = {getattr(problem, 'd', d)} for this problem")
+        if problem.Sigma is not None and len(problem.Sigma) != d:
+            raise ValueError(f"Sigma has shape {np.shape(problem.Sigma)}; theta of shape {shape} needs ({d}, {d})")
         agents = int(np.prod(lead))
         parts = [np.array(getattr(state, name), dtype=np.float64).reshape(agents, d) for name in moving]
         h_flat = np.asarray(h, dtype=np.float64).reshape(agents, h.shape[-1])
@@ -322,6 +325,7 @@ def _trainer(
             mine, h_mine = [np.asfortranarray(part[a:b]) for part in parts], np.asfortranarray(h_flat[a:b])
             amplitude = problem.noise(h_mine)
             _check_shape("noise", amplitude, (b - a,))
+            amplitude = check_array("noise", amplitude, minimum=0)
             run = advance(mine, h_mine, amplitude, key, a)
             now = 0
             for stop in stops:

@@ -377,6 +377,13 @@ def test_weak_selection_limit_is_first_order_for_any_fitness():
     assert order(scales, unscaled)[-1] < 0.5
 
 
+def spoilt(values, entry):
+    """A copy with another third entry."""
+    values = values.copy()
+    values[2] = entry
+    return values
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -392,10 +399,29 @@ def test_weak_selection_limit_is_first_order_for_any_fitness():
         (lambda: A.jump(bump(), hill(), gibbs(), [np.eye(5)], 1.0), "kernel has shape"),
         (lambda: A.jump(bump(), hill(), gibbs(), [], 1.0), "kernels has 0 entries"),
         (lambda: A.jump(bump(), hill(), gibbs(), [np.eye(200)], 1.5), r"tau is 1\.5"),
+        (lambda: A.jump(bump(), hill(), lambda f, m: (-m, m), [np.eye(200)], 1.0), "gain of the rule contains -"),
+        (lambda: A.jump(bump(), hill(), lambda f, m: (m, m * np.nan), [np.eye(200)], 1.0), "loss of the rule contains"),
         (lambda: A.solve(bump(), hill(), gibbs(), [np.eye(200)], [1.0, 0.5]), "they must increase"),
         (lambda: A.solve(bump(), hill(), gibbs(), [np.eye(200)], -1.0), "times contains -1"),
         (lambda: A.solve(bump(), hill(), gibbs(), [np.eye(200)], 3.0, dt=1.5), r"dt is 1\.5"),
         (lambda: A.replicator_mutator(bump(), hill(), [GRID], 0.5, 1.0, dt=1e-3), "less than the grid step"),
+        (lambda: A.steady_state(spoilt(hill(), np.nan), [np.eye(200)]), "fitness contains nan"),
+        *(
+            (lambda call=call, law=law, fitness=fitness: call(law, fitness), message)
+            for call in (
+                lambda law, fitness: A.semigroup(law, fitness, [np.eye(200)], 1.0),
+                lambda law, fitness: A.replicator_mutator(law, fitness, [GRID], 0.5, 1.0, dt=0.5),
+                lambda law, fitness: A.log_rayleigh(law, fitness, [np.eye(200)]),
+            )
+            for law, fitness, message in (
+                (spoilt(bump(), -0.5), hill(), r"mass contains -0\.5"),
+                (spoilt(bump(), np.nan), hill(), "mass contains nan"),
+                (0 * bump(), hill(), "mass sums to zero"),
+                (bump(), spoilt(hill(), np.nan), "fitness contains nan"),
+                (bump(), spoilt(hill(), -np.inf), "fitness contains -inf"),
+                (bump(), hill()[:1], "fitness has shape"),
+            )
+        ),
     ],
 )
 def test_bad_input_is_named(call, message):

@@ -45,8 +45,31 @@ def test_gauss_hermite_integrates_polynomials_of_a_correlated_law_exactly():
 @given(st.floats(-2, 2), st.floats(0.2, 200), unit, unit)
 def test_adaptive_quadrature_gives_the_closed_form(bias, alpha, beta, stiffness):
     problem = LinearGaussian(A=[[stiffness]], s=np.sqrt(2 / alpha))
-    found = B.effective_fitness(lambda t: -(t**2), lambda t: stiffness / 2 * (t - bias) ** 2, alpha, bias, beta=beta)
+    found = B.effective_fitness(
+        lambda t: -(t**2), lambda t: stiffness / 2 * (t - bias) ** 2, alpha, bias, beta=beta, limit=500.0
+    )
     np.testing.assert_allclose(found, problem.effective_fitness(np.array([bias]), beta), rtol=1e-7, atol=1e-9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.floats(-33, 33), st.floats(0, 8), st.floats(-1, 2))
+def test_a_peak_far_from_the_centre_is_found_however_narrow(place, log_beta, log_alpha):
+    """For F = −(θ − c)², L = θ²: under strong pressure the weights peak near c, between two edges of the quadrature."""
+    alpha, beta = 10**log_alpha, 10**log_beta
+    found = B.effective_fitness(lambda t: -((t - place) ** 2), lambda t: t**2, alpha, 0.0, beta=beta)
+    spread = beta / alpha
+    exact = -(place**2) / (1 + spread) - np.log1p(spread) / (2 * beta)
+    assert found == pytest.approx(exact, rel=1e-8, abs=1e-12)
+
+
+def test_mass_beyond_the_limit_is_not_lost_in_silence():
+    def found(limit):
+        return B.effective_fitness(lambda t: -1e-3 * t**2, lambda t: t**2, 1e-3, 0.0, limit=limit)
+
+    assert found(500.0) == pytest.approx(-np.log(2) / 2, rel=1e-9)
+    for limit in (50.0, 195.0):
+        with pytest.raises(ValueError, match="take a larger limit"):
+            found(limit)
 
 
 @settings(max_examples=10, deadline=None)
@@ -151,10 +174,36 @@ def test_ignoring_correlation_is_seen(rng):
     x = autoregression(rng, 0.9, (2000, 400))
     variance = x.mean(-1).var(ddof=1)
     relative = np.sqrt(2 / 2000)
-    exact = (1.9 / 0.1) / 400 - 2 * 0.9 / (0.1 * 400) ** 2  # of a stationary AR(1), up to ρ^n
+    tau, edge = 1.9 / 0.1, 2 * 0.9 / (0.1 * 400) ** 2
+    exact = tau / 400 - edge  # of a stationary AR(1), up to ρ^n
     assert abs(variance / exact - 1) < 5 * relative
-    assert abs(1 / B.effective_sample_size(x) / exact - 1) < 0.1
+    # A false alarm below 1e-6: five standard errors of a τ summed up to 5τ + 1; the edge term is not in τ/n, nor what
+    # lies beyond the window
+    error = np.sqrt(2 * (2 * (5 * tau + 1) + 1) / x.size)
+    known = edge / exact + 1.1 * 0.9 ** (5 * tau)
+    assert abs(1 / B.effective_sample_size(x) / exact - 1) < 5 * error + known < 0.15
     assert 1 / 400 / exact < 0.1
+
+
+@pytest.mark.parametrize(("coefficient", "n"), [(0.9, 20), (0.95, 50), (0.98, 100), (0.99, 1000)])
+def test_a_series_too_short_to_tell_is_refused(rng, coefficient, n):
+    """A chain of at most 5τ looks less correlated than it is; nearly every one is refused.
+
+    Of 1000 other chains of each kind at most 6 passed: that more than 20 of 400 do has a probability below 1e-9.
+    """
+    accepted = 0
+    for chain in autoregression(rng, coefficient, (400, n)):
+        try:
+            B.effective_sample_size(chain)
+        except ValueError as refused:
+            assert "series has" in str(refused)  # noqa: PT017
+        else:
+            accepted += 1
+    assert accepted <= 20
+    tau = (1 + coefficient) / (1 - coefficient)
+    long = round(10 * tau)
+    found = B.effective_sample_size(autoregression(rng, coefficient, (400, long)))
+    assert abs(found * tau / long - 1) < 5 * np.sqrt(2 * (2 * (5 * tau + 1) + 1) / (400 * long)) + 1.1e-4
 
 
 def test_estimate_covers_and_knows_its_bias(rng):
@@ -307,6 +356,8 @@ def test_energy_bound_solves_its_differential_inequality():
 
 # ------------------------------------------------------------------------------------------- bad input
 
+GROWING = B.Assumption9(0.0, 1.0, 0.5, 1.0, c_u=1.0, c_l=1.0)
+
 
 @pytest.mark.parametrize(
     ("call", "message"),
@@ -315,6 +366,13 @@ def test_energy_bound_solves_its_differential_inequality():
         (lambda: B.log_mean_exp([1.0, 2.0], 1.0, [0.0, 0.0]), "weights sum to zero"),
         (lambda: B.estimate([1.0]), "at least 2"),
         (lambda: B.effective_sample_size(np.ones(10)), "differ"),
+        (
+            lambda: B.effective_sample_size(np.tile([-1.0, 1.0], 50)),
+            "correlation time -1, which is not above its stand",
+        ),
+        (lambda: B.effective_sample_size(np.tile([-1.0, 1.0], 20)), "40 entries in all"),
+        (lambda: B.effective_sample_size(np.repeat([[0.0], [1.0]], 50, axis=1)), "fewer than five correlation times"),
+        (lambda: B.effective_sample_size(np.repeat([0.0, 1.0, 0.0, 1.0], 25)), "it needs 50 times that"),
         (lambda: B.donsker_varadhan([1.0, 2.0], [0.5, 0.5], [0.5, 0.6]), "nu sums to"),
         (lambda: B.donsker_varadhan([1.0, 2.0], [1.0, 0.0], [0.5, 0.5]), "nu has mass"),
         (lambda: B.Assumption9(0.0, 1.0, 0.5, 1.0, c_u=1.0, c_l=2.0), "c_u is 1"),
@@ -327,6 +385,13 @@ def test_energy_bound_solves_its_differential_inequality():
         (lambda: B.soft_minimum(np.square, -1.0, 0.0), "alpha is -1.0"),
         (lambda: B.penalised_fitness(np.sin, np.square, -1.0, 0.0), "alpha is -1.0"),
         (lambda: B.gauss_hermite([0.0], [[1.0]], 0), "n is 0"),
+        (lambda: B.gauss_hermite([0.0, 0.0], [[1.0, 0.5], [0.0, 1.0]]), "covariance is not symmetric"),
+        (lambda: B.effective_fitness(np.sin, np.square, 1.0, 0.0, limit=-1.0), "limit is -1"),
+        (lambda: B.soft_minimum(np.square, 1e-3, 0.0), r"limit is 50, where the integrand is e\^-2.5"),
+        (lambda: B.penalised_fitness(np.sin, np.square, 1.0, 0.0, limit=0.0), "limit is 0"),
+        (lambda: B.mass_bound(GROWING, r=0.1, energy=-5.0, sigma=1.0, p=1), "energy is -5"),
+        (lambda: B.mass_bound(GROWING, r=0.1, energy=5.0, sigma=1.0, p=-2), "p is -2"),
+        (lambda: B.energy_bound(GROWING, energy=5.0, sigma=1.0, p=0, horizon=1.0), "p is 0"),
     ],
 )
 def test_bad_input_says_what_is_wrong(call, message):

@@ -14,7 +14,6 @@ from pbtlib.evolution import (
     copy,
     gaussian_mutation,
     gibbs,
-    project_ball,
     project_box,
     removal,
     select,
@@ -70,11 +69,19 @@ def test_rules_are_the_formulas_of_the_paper(rng):
     np.testing.assert_allclose(removal(beta)(fitness, mass)[1], mass.sum() * down / down.sum())
 
 
-@pytest.mark.parametrize("scale", [1e-300, 1.0, 1e4, 1e300])
-def test_no_finite_fitness_overflows(scale):
-    gain, _ = gibbs(1.0)(scale * np.array([-1.0, 0.0, 1.0]), np.ones(3))
-    assert np.isfinite(gain).all()
+@pytest.mark.parametrize("scale", [1e-300, 1.0, 1e4, 1e300, 1e308])
+@pytest.mark.parametrize("beta", [1.0, 10.0])
+def test_no_finite_fitness_overflows(scale, beta):
+    """Weights beyond 10³⁰⁰ apart: the best takes all; two that are equal share it."""
+    fitness = scale * np.array([-1.0, 0.0, 1.0, 1.0])
+    gain, _ = gibbs(beta)(fitness, np.ones(4))
+    _, loss = removal(beta)(-fitness, np.ones(4))
+    np.testing.assert_allclose(loss, 4 * gain, rtol=1e-15)
     assert gain.sum() == pytest.approx(1)
+    if scale >= 1e4:
+        np.testing.assert_array_equal(gain, [0, 0, 0.5, 0.5])
+    dead, _ = gibbs(beta)(fitness, np.array([1.0, 0, 0, 0]))  # the best of those who are there
+    np.testing.assert_array_equal(dead, [1, 0, 0, 0])
 
 
 @settings(deadline=None)
@@ -361,16 +368,14 @@ def test_projection_moves_the_mean_by_the_half_normal_excess(distance, rng):
 @given(x=st.lists(st.floats(-10, 10), min_size=3, max_size=3), y=st.lists(st.floats(-10, 10), min_size=3, max_size=3))
 def test_projections_are_the_nearest_points(x, y):
     x, y = np.array(x), np.array(y)
-    for project, inside in (
-        (project_box([-1, -2, 0], [1, 0.5, 3]), lambda z: (z >= [-1, -2, 0]).all() and (z <= [1, 0.5, 3]).all()),
-        (project_ball(2.0, [0.5, 0, 0]), lambda z: np.linalg.norm(z - [0.5, 0, 0]) <= 2 + 1e-12),
-    ):
-        p = project(x)
-        assert inside(p)
-        np.testing.assert_allclose(project(p), p, atol=1e-12)
-        # variational inequality: the angle between x − Π(x) and any other point of the convex set is obtuse
-        assert (x - p) @ (project(y) - p) <= 1e-9
-        assert np.linalg.norm(p - project(y)) <= np.linalg.norm(x - y) + 1e-12
+    project = project_box([-1, -2, 0], [1, 0.5, 3])
+    p = project(x)
+    assert (p >= [-1, -2, 0]).all()
+    assert (p <= [1, 0.5, 3]).all()
+    np.testing.assert_array_equal(project(p), p)
+    # variational inequality: the angle between x − Π(x) and any other point of the convex set is obtuse
+    assert (x - p) @ (project(y) - p) <= 1e-9
+    assert np.linalg.norm(p - project(y)) <= np.linalg.norm(x - y) + 1e-12
 
 
 # ---------------------------------------------------------------------------------------------- bounds and bad input
@@ -419,14 +424,56 @@ def test_moments_are_bounded_in_n_when_the_fitness_is(rng):
         (lambda r: gaussian_mutation(-0.1), "sigma contains -0.1"),
         (lambda r: gaussian_mutation(np.nan), "sigma contains nan"),
         (lambda r: project_box(1.0, 0.0), "exceeds upper"),
-        (lambda r: project_ball(0.0), "radius is 0.0"),
         (lambda r: stream(-1, 0, "x"), "seed is -1"),
+        (
+            lambda r: Jump(np.ones((2, 3), bool), np.array([[7, -9, 0], [2, 1, 2]])),
+            "parent goes from -9 to 7; .* N = 3",
+        ),
+        (lambda r: Jump(np.ones(3, bool), np.array([0, 1, 3])), "parent goes from 0 to 3"),
+        (lambda r: Jump(np.ones(3, bool), np.array([-1, 1, 2])), "parent goes from -1 to 2"),
+        (lambda r: Jump(np.ones(4, bool), np.arange(3)), r"who has shape \(4,\) and parent \(3,\)"),
+        (lambda r: Jump(np.ones(0, bool), np.arange(0)), "N >= 1"),
+        (
+            lambda r: gaussian_mutation(1.0)(populations([1.0])[0], Jump(np.ones(4, bool), np.arange(4)), r),
+            "not follow",
+        ),
         (lambda r: copy(Particles(np.zeros((3, 1)), np.zeros((3, 1))), Jump(np.ones(2, bool), np.arange(2))), "follow"),
     ],
 )
 def test_bad_input_is_named(call, message, rng):
     with pytest.raises(ValueError, match=message):
         call(rng)
+
+
+@pytest.mark.parametrize(("who", "parent"), [(np.ones(3), np.arange(3)), (np.ones(3, bool), np.arange(3.0))])
+def test_jumps_of_another_type_are_named(who, parent):
+    with pytest.raises(TypeError, match="must be bool and int"):
+        Jump(who, parent)
+
+
+LAW = np.full(4, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("gain", "loss", "message"),
+    [
+        ([-1.0, 1.0, 1.0, 0.0], LAW, "gain of the rule contains -1"),
+        ([np.nan, 1.0, 0.0, 0.0], LAW, "gain of the rule contains nan"),
+        ([np.inf, 1.0, 0.0, 0.0], LAW, "gain of the rule sums to inf"),
+        ([0.0, 0.0, 0.0, 0.0], LAW, "gain of the rule sums to 0; it must sum to 1"),
+        ([0.5, 0.5, 0.01, 0.0], LAW, "gain of the rule sums to 1.01"),
+        (np.full(8, 1 / 8), LAW, r"gain of the rule has shape \(8,\)"),
+        (LAW, [0.25, np.nan, 0.25, 0.25], "loss of the rule contains nan"),
+        (LAW, [0.25, -0.25, 0.25, 0.25], "loss of the rule contains -0.25"),
+        (LAW, [0.25, np.inf, 0.25, 0.25], "would jump with probability inf"),
+        (LAW, 0.25, r"loss of the rule has shape \(\)"),
+    ],
+)
+def test_a_rule_that_gives_no_law_is_named(gain, loss, message, rng):
+    with pytest.raises(ValueError, match=message):
+        select(np.arange(4.0), lambda fitness, mass, rng=None: (gain, loss), rng)
+    selected = select(np.arange(4.0), lambda fitness, mass, rng=None: (LAW.astype(np.float32), mass), rng)
+    assert selected.who.all()
 
 
 @pytest.mark.parametrize("rule", [gibbs(2.0), removal(2.0)])

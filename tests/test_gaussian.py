@@ -117,8 +117,8 @@ def test_equilibrium_and_effective_fitness_are_those_of_the_linear_gaussian_prob
     curvature[:d, :d] = 2 * problem.Q
     fitness = G.QuadraticFitness(curvature, np.concatenate([problem.target, np.zeros(p)]))
     expected = float(problem.effective_fitness(h, beta)[0])
-    assert G.log_mean_weight(law, fitness, beta) / beta == pytest.approx(expected, abs=1e-8)
-    assert abs(G.log_mean_weight(law, fitness, 2 * beta) / (2 * beta) - expected) > 1e-6
+    assert G._tilt(law, fitness, beta)[1] / beta == pytest.approx(expected, abs=1e-8)
+    assert abs(G._tilt(law, fitness, 2 * beta)[1] / (2 * beta) - expected) > 1e-6
 
 
 def test_underdamped_langevin_has_the_same_theta_marginal():
@@ -170,7 +170,7 @@ def test_selection_against_quadrature(key, beta):
     after = G.select(law, fitness, beta)
     np.testing.assert_allclose(after.mean, mean, atol=1e-7)
     np.testing.assert_allclose(after.cov, cov, atol=1e-7)
-    assert G.log_mean_weight(law, fitness, beta) == pytest.approx(total, abs=1e-7)
+    assert G._tilt(law, fitness, beta)[1] == pytest.approx(total, abs=1e-7)
 
 
 def test_selection_against_quadrature_sees_a_wrong_pressure():
@@ -304,7 +304,7 @@ def test_stationary_variance_and_contraction(c, sigma):
         assert after.mean[0] == pytest.approx(r * before.mean[0], rel=1e-9)
     diffusive = sigma / np.sqrt(c)
     assert v > diffusive
-    assert G.log_growth([c], sigma) == pytest.approx(G.log_mean_weight(G.Gaussian([0.0], [[v]]), plain(c)), rel=1e-9)
+    assert G.log_growth([c], sigma) == pytest.approx(G._tilt(G.Gaussian([0.0], [[v]]), plain(c), 1.0)[1], rel=1e-9)
 
 
 def test_linear_fitness_accelerates_without_end():
@@ -347,7 +347,7 @@ def test_mixture_solves_19_and_the_energy_balance(time):
 
     now, step = at(time), 1e-3
     parts = [G.Gaussian(m, V) for m, V in zip(now.means, now.covs, strict=True)]
-    log_w = np.array([G.log_mean_weight(g, fitness) for g in parts])
+    log_w = np.array([G._tilt(g, fitness, 1.0)[1] for g in parts])
     share = now.weights * np.exp(np.maximum(log_w - log_w.max(), -700))
     chosen = [G.select(g, fitness) for g in parts]
     selected = G.Mixture(share / share.sum(), np.array([g.mean for g in chosen]), np.array([g.cov for g in chosen]))

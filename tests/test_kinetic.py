@@ -134,6 +134,15 @@ def test_training_is_reversible_and_leaves_h_alone():
     np.testing.assert_allclose(P @ P, K.propagator(model, 0.6), atol=1e-12)
 
 
+@settings(max_examples=10, deadline=None)
+@given(keys, keys)
+def test_a_difference_of_laws_is_trained_as_well(one, other):
+    model, _ = problem(24, loss=two_wells, noise=1.0, sigma=0.5)
+    laws = [rough(key, model) for key in (one, other)]
+    first, second = (K.relax(law, model, 0.7, steps=2) for law in laws)
+    np.testing.assert_allclose(K.relax(laws[0] - laws[1], model, 0.7, steps=2), first - second, atol=1e-15)
+
+
 def test_tridiagonal_solve_against_a_dense_one():
     model, law = problem(30, loss=two_wells, sigma=0.5)
     for z in (1e-3, 1.0, 1e4):
@@ -418,6 +427,8 @@ def test_the_example_of_the_docstring_runs():
         (lambda m, f: K.solve(f, m, 1.0, epsilon=0.0), r"epsilon is 0\.0"),
         (lambda m, f: K.solve(f, m, 1.0, dt=2.0), r"dt is 2\.0"),
         (lambda m, f: K.solve(-f, m, 1.0), "mass contains -"),
+        (lambda m, f: K.algorithm_1(-f, m, 0), "mass contains -"),
+        (lambda m, f: K.relax(f * np.nan, m, 1.0), "mass contains nan"),
         (lambda m, f: K.relax(f, m, -1.0), r"time is -1\.0"),
         (lambda m, f: K.relax(f, m, 1.0, steps=0), "steps is 0"),
         (lambda m, f: K.propagator(m, -0.5), r"time is -0\.5"),

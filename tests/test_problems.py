@@ -301,6 +301,16 @@ def test_the_acceptance_rate_is_the_ratio_of_the_areas(rng):
         assert problems._propose(np.full(n, noise), rng)[1].mean() > 0.45
 
 
+def test_the_exact_draw_ends_for_the_strongest_noise_allowed(rng):
+    theta = Himmelblau().equilibrium_sample(np.array([[0.0, 1e100], [0.0, -1e100]]), rng)
+    assert np.isfinite(theta).all()
+
+
+def own(Sigma):
+    q = Quadratic()
+    return Problem(loss=q.loss, gradient=q.gradient, fitness=q.fitness, noise=q.noise, Sigma=Sigma)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -318,6 +328,18 @@ def test_the_acceptance_rate_is_the_ratio_of_the_areas(rng):
         (lambda: LinearGaussian(Sigma=np.array([[0.0]])), "Sigma has the eigenvalue"),
         (lambda: LinearGaussian(Sigma=np.array([[np.nan]])), "Sigma contains nan"),
         (lambda: LinearGaussian(s=-1.0), "s is -1.0"),
+        (lambda: own(np.array([[1.0, 5.0], [0.0, 1.0]])), "Sigma is not symmetric"),
+        (lambda: own(np.array([[1.0, 2.0], [2.0, 1.0]])), "Sigma has the eigenvalue -1"),
+        (lambda: own(np.ones(2)), "Sigma has shape"),
+        (lambda: own(np.array([[np.inf]])), "Sigma contains inf"),
+        (lambda: Quadratic().effective_fitness([np.nan, 1.0]), "h contains nan"),
+        (lambda: Quadratic().equilibrium([0.0, np.inf]), "h contains inf"),
+        (lambda: Quadratic().equilibrium_sample(np.array([[0.0, np.nan]]), None), "h contains nan"),
+        (lambda: LinearGaussian().effective_fitness([np.nan]), "h contains nan"),
+        (lambda: LinearGaussian().equilibrium([np.nan]), "h contains nan"),
+        (lambda: LinearGaussian().equilibrium_sample(np.array([[np.nan]]), None), "h contains nan"),
+        (lambda: Himmelblau().equilibrium_sample(np.array([[0.0, np.nan]]), None), "h contains nan"),
+        (lambda: Himmelblau().equilibrium_sample(np.array([[0.0, -1e101]]), None), "h2 reaches 1e.101"),
         (lambda: LinearGaussian().centre(np.zeros((3, 2))), "p = 1"),
     ],
 )
@@ -327,6 +349,5 @@ def test_bad_input_is_named(make, message):
 
 
 def test_a_problem_is_its_functions():
-    q = Quadratic()
-    mine = Problem(loss=q.loss, gradient=q.gradient, fitness=q.fitness, noise=q.noise)
+    mine = own(None)
     assert mine.fitness(np.ones((3, 2)), np.zeros((3, 2))) == pytest.approx([-0.8] * 3)
