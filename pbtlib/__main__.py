@@ -61,12 +61,13 @@ def verify(files: Sequence[Path]) -> int:
     faults = 0
     for path in files:
         try:
-            meta = results.load(path).attrs
+            runs = (meta := results.load(path.resolve()).attrs).get("runs")  # this very file, no other of its name
+            if runs is None:
+                raise ValueError("the file counts no runs; it is a checkpoint or other work in progress, no data file")
         except (FileNotFoundError, ValueError) as error:
             faults += 1
             print(f"{path.name}: {error}", file=sys.stderr)
             continue
-        runs = meta["runs"]
         print(f"{path.name}: whole; runs planned {runs['planned']}, made {runs['made']}, missing {runs['missing']}")
         for name in meta.get("missing", []):
             print(f"   missing: {name}")
