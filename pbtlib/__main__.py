@@ -50,7 +50,7 @@ def experiments(tasks: Sequence[sweep.Run], directory: Path) -> int:
     print(f"{'run':<16} {'steps':>5} {'m':>3} {'sigma':>6}  {'mode':<13} seeds made (of those planned)")
     for name, e in {task.name: task.experiment for task in tasks}.items():
         of_this = [task for task in tasks if task.name == name]
-        made = [str(task.seed) for task in of_this if task.path(directory).is_file()]
+        made = [str(task.seed) for task in of_this if sweep.finished(task, directory) is not None]
         seeds = f"{' '.join(made) or 'none'} (of {len(of_this)})"
         print(f"{name:<16} {e.n_steps:>5} {e.m:>3} {e.sigma:>6}  {e.mode:<13} {seeds}")
     return 0

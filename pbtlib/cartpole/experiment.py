@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -224,6 +224,28 @@ class Windows(_Rows):
         )
 
 
+class _Clock:
+    """Seconds of work that a run took, those before an interruption included: an observer that only looks on."""
+
+    def __init__(self) -> None:
+        self._begin, self._before = time.perf_counter(), 0.0
+
+    def __call__(self, *_: object) -> None:
+        """Do nothing."""
+
+    def seconds(self) -> float:
+        """Return the seconds until now."""
+        return self._before + time.perf_counter() - self._begin
+
+    def save(self) -> dict[str, NDArray[Any]]:
+        """Return what a checkpoint needs."""
+        return {"seconds": np.asarray(self.seconds())}
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from what `save` returned."""
+        self._before = float(arrays["seconds"])
+
+
 def prepare(*, announce: bool = False) -> float:
     """Compile the population's code, or load it from the cache, and return the seconds that took.
 
@@ -263,7 +285,7 @@ def run(
     threads : int, optional
         Agents trained at a time; all processors by default. It changes no bit of the result.
     checkpoint : path-like, optional
-        File to write as the run goes, and to resume from if it exists.
+        File to write as the run goes, and to resume from if it exists. The number of generations may then be another.
     checkpoint_every : int
         Generations from one writing to the next.
     progress : bool
@@ -274,8 +296,15 @@ def run(
     state : Population
         The population after the last update.
     record : xarray.Dataset
-        As `Record.dataset` and, for the lengths `WINDOWS` that fit into a generation, `Windows.dataset` describe.
+        As `Record.dataset` and, for the lengths `WINDOWS` that fit into a generation, `Windows.dataset` describe. In
+        ``attrs`` the ``wall_seconds`` that the run took, without what an interruption lost.
+
+    Raises
+    ------
+    ValueError
+        If the checkpoint belongs to another experiment or seed.
     """
+    clock = _Clock()
     state = initial_population(experiment.n_agents, seed, experiment.setting, experiment.start)
     record = Record(state.h)
     windows = Windows([m for m in WINDOWS if m * experiment.setting.episode_cap <= experiment.n_steps])
@@ -297,11 +326,12 @@ def run(
             **{**parts, "evaluate": windows.watching(parts["evaluate"])},
             n_updates=experiment.generations,
             seed=seed,
-            observe=(record, windows, catch_up),
+            observe=(record, windows, clock, catch_up),
             checkpoint=checkpoint,
             checkpoint_every=checkpoint_every,
+            identity={name: value for name, value in asdict(experiment).items() if name != "generations"},
         )
-    return state, record.dataset().merge(windows.dataset())
+    return state, record.dataset().merge(windows.dataset()).assign_attrs(wall_seconds=clock.seconds())
 
 
 # ---------------------------------------------------------------------------------------------- equivalence
