@@ -9,7 +9,17 @@ import xarray as xr
 
 from pbtlib import results
 from pbtlib.cartpole import dqn, experiment, population
-from pbtlib.cartpole.experiment import FAULTS, MARGINS, Experiment, Record, compare, initial_population, operators, run
+from pbtlib.cartpole.experiment import (
+    FAULTS,
+    MARGINS,
+    Experiment,
+    Record,
+    Windows,
+    compare,
+    initial_population,
+    operators,
+    run,
+)
 from pbtlib.loop import evolve
 
 DATA = Path(__file__).parent.parent / "data" / "cartpole_equivalence.nc"
@@ -119,6 +129,13 @@ def test_windows_are_what_selection_would_have_seen(seed):
     assert (records[1]["window_sum"].sel(window=5) != 5 * records[1]["fitness"]).any()
 
 
+def test_sums_of_long_episodes_are_exact():
+    windows, trace = Windows([10]), population.Trace(np.full((1, 10), 5000), np.array([10]))
+    assert windows.watching(population.window_mean(10))(None, trace) == 5000
+    windows(0, None, None, None)
+    assert windows.dataset()["window_sum"].item() == 50_000
+
+
 def test_a_population_can_start_from_given_hyperparameters(seed):
     start = ((0.5, -0.5, 0.0), (-0.2, 0.1, 1.0))
     given, drawn = initial_population(5, seed, start=start), initial_population(5, seed)
@@ -133,6 +150,8 @@ def test_a_population_can_start_from_given_hyperparameters(seed):
         {"m": 6},
         {"m": 0},
         {"n_agents": 0},
+        {"n_agents": 32768},
+        {"n_steps": 32768},
         {"generations": 0},
         {"n_steps": 0, "m": 1},
         {"sigma": -1.0},

@@ -38,6 +38,9 @@ Train = Callable[[Population, np.random.Generator], tuple[Population, Trace]]
 WINDOWS = (1, 2, 5, 10)
 """Lengths m of the fitness window (23): 1, 2, 5 [code], 10 [C]."""
 
+LARGEST = 32767
+"""Most agents, and most steps of a generation, so the largest sum of returns too: two bytes for each in packed data."""
+
 MODES = ("pbt", "no evolution", "weights only", "random")
 
 
@@ -48,9 +51,9 @@ class Experiment:
     Attributes
     ----------
     n_agents : int
-        N, at least 1/q unless there is no evolution.
+        N, at least 1/q unless there is no evolution, at most `LARGEST`.
     n_steps : int
-        Environment steps of a generation. The paper has 200 [C], 500 [code], 1000 [code].
+        Environment steps of a generation, at most `LARGEST`. The paper has 200 [C], 500 [code], 1000 [code].
     generations : int
         Number of slow updates.
     m : int
@@ -83,8 +86,9 @@ class Experiment:
     setting: Setting = field(default_factory=Setting)
 
     def __post_init__(self) -> None:
-        for name in ("n_agents", "n_steps", "generations"):
-            check_number(name, getattr(self, name), integer=True, minimum=1)
+        for name in ("n_agents", "n_steps"):
+            check_number(name, getattr(self, name), integer=True, minimum=1, maximum=LARGEST)
+        check_number("generations", self.generations, integer=True, minimum=1)
         check_number("m", self.m, integer=True, minimum=1, maximum=self.n_steps // self.setting.episode_cap)
         check_number("sigma", self.sigma, minimum=0)
         if self.mode not in MODES:
@@ -202,7 +206,7 @@ class Windows(_Rows):
 
         def watched(state: Population, trace: Trace) -> Array:
             means = [m * population.window_mean(m)(state, trace) for m in self.sizes]
-            self._latest = {"window_sum": np.rint(means).astype(np.int16), "episodes": trace.count.astype(np.int16)}
+            self._latest = {"window_sum": np.rint(means).astype(np.int32), "episodes": trace.count.astype(np.int32)}
             return evaluate(state, trace)
 
         return watched
