@@ -50,7 +50,7 @@ def experiments(tasks: Sequence[sweep.Run], directory: Path) -> int:
     print(f"{'run':<16} {'steps':>5} {'m':>3} {'sigma':>6}  {'mode':<13} seeds made (of those planned)")
     for name, e in {task.name: task.experiment for task in tasks}.items():
         of_this = [task for task in tasks if task.name == name]
-        made = [str(task.seed) for task in of_this if task.path(directory).is_file()]
+        made = [str(task.seed) for task in of_this if sweep.finished(task, directory) is not None]
         seeds = f"{' '.join(made) or 'none'} (of {len(of_this)})"
         print(f"{name:<16} {e.n_steps:>5} {e.m:>3} {e.sigma:>6}  {e.mode:<13} {seeds}")
     return 0
@@ -61,12 +61,13 @@ def verify(files: Sequence[Path]) -> int:
     faults = 0
     for path in files:
         try:
-            meta = results.load(path).attrs
+            runs = (meta := results.load(path.resolve()).attrs).get("runs")  # this very file, no other of its name
+            if runs is None:
+                raise ValueError("the file counts no runs; it is a checkpoint or other work in progress, no data file")
         except (FileNotFoundError, ValueError) as error:
             faults += 1
             print(f"{path.name}: {error}", file=sys.stderr)
             continue
-        runs = meta["runs"]
         print(f"{path.name}: whole; runs planned {runs['planned']}, made {runs['made']}, missing {runs['missing']}")
         for name in meta.get("missing", []):
             print(f"   missing: {name}")

@@ -6,21 +6,20 @@ instances of `evolve`. A state is any frozen dataclass of arrays with a field ``
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
-import xarray as xr
 from numpy.typing import ArrayLike, NDArray
-from tqdm import tqdm
 
 from pbtlib import evolution, results
 from pbtlib.checks import check_array, check_number
 from pbtlib.evolution import Jump, stream
 
-__all__ = ["History", "Lineage", "Observer", "evolve"]
+__all__ = ["Lineage", "Observer", "evolve"]
 
 Array = NDArray[np.float64]
 S = TypeVar("S")
@@ -52,7 +51,7 @@ def evolve(
     start: int = 0,
     checkpoint: str | Path | None = None,
     checkpoint_every: int = 1,
-    progress: bool = False,
+    identity: Mapping[str, Any] | None = None,
 ) -> S:
     r"""Run updates ``start`` … ``n_updates − 1`` of population-based training.
 
@@ -84,11 +83,13 @@ def evolve(
         Index of the first update to be made.
     checkpoint : path-like, optional
         File that holds state, index and the memory of the observers (of those with methods ``save`` and
-        ``restore``). If it exists the run goes on from there, and ``state`` and ``start`` only say what run it is.
+        ``restore``). If it exists the run goes on from there, and ``state``, ``seed``, ``start``, ``identity`` and the
+        types of those observers only say what run it is: they must be what they were.
     checkpoint_every : int
         Write it after every so many updates, and after the last.
-    progress : bool
-        Whether to show a progress bar.
+    identity : mapping
+        Needed with ``checkpoint``: what else tells this run from others, as JSON values, such as the parameters of
+        ``select`` and ``mutate``, which cannot be read off the functions.
 
     Returns
     -------
@@ -98,19 +99,24 @@ def evolve(
     Raises
     ------
     ValueError
-        If a fitness is not finite, or the checkpoint belongs to another run.
+        If a fitness is not finite, a checkpoint is wanted without an identity, or it belongs to another run.
+    TypeError
+        If the identity has no form in JSON.
     """
     check_number("n_updates", n_updates, integer=True, minimum=0)
     check_number("start", start, integer=True, minimum=0)
     check_number("checkpoint_every", checkpoint_every, integer=True, minimum=1)
     observers = (observe,) if callable(observe) else tuple(observe)
     stream(seed, start, "check")  # refuses a bad seed before any work
-    first = start
-    if checkpoint is not None and Path(checkpoint).exists():
-        state, first = _restore(checkpoint, state, seed, start, observers)
-        if first > n_updates:
-            raise ValueError(f"checkpoint {str(checkpoint)!r} is at update {first}, beyond n_updates = {n_updates}")
-    for k in tqdm(range(first, n_updates), desc="updates", disable=not progress):
+    keepers: list[Any] = [observer for observer in observers if isinstance(observer, _Keeps)]
+    first, this_run = start, {}
+    if checkpoint is not None:
+        this_run = _describe(state, seed, start, identity, keepers)
+        if Path(checkpoint).exists():
+            state, first = _restore(checkpoint, state, this_run, keepers)
+            if first > n_updates:
+                raise ValueError(f"checkpoint {str(checkpoint)!r} is at update {first}, beyond n_updates = {n_updates}")
+    for k in range(first, n_updates):
         state, trace = train(state, stream(seed, k, "train"))
         fitness = check_array("fitness", evaluate(state, trace), min_ndim=1)
         jump = select(fitness, rng=stream(seed, k, "select"))
@@ -118,108 +124,55 @@ def evolve(
         for observer in observers:
             observer(k, state, fitness, jump)
         if checkpoint is not None and ((k + 1) % checkpoint_every == 0 or k + 1 == n_updates):
-            _save(checkpoint, state, seed, start, k + 1, observers)
+            _save(checkpoint, state, this_run, k + 1, keepers)
     return state
 
 
-def _save(path: str | Path, state: Any, seed: int, start: int, k: int, observers: Sequence[Observer]) -> None:
+def _describe(
+    state: Any, seed: int, start: int, identity: Mapping[str, Any] | None, keepers: Sequence[_Keeps]
+) -> dict[str, Any]:
+    """What tells a run from others, as JSON values."""
+    if identity is None:
+        raise ValueError('identity is None; a run with a checkpoint must say what it is, such as {"beta": 1.0}')
+    try:
+        plain = results.as_json(identity)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"identity is {identity!r}; it must consist of JSON values ({error})") from error
+    begin = {f.name: np.ascontiguousarray(getattr(state, f.name)) for f in fields(state)}
+    return {
+        "seed": int(seed),
+        "start": int(start),
+        "observers": [type(keeper).__name__ for keeper in keepers],
+        **{f"identity[{name!r}]": value for name, value in plain.items()},
+        **{
+            f"initial {name}": f"{a.dtype} {a.shape} with SHA-256 {hashlib.sha256(a.tobytes()).hexdigest()}"
+            for name, a in begin.items()
+        },
+    }
+
+
+def _save(path: str | Path, state: Any, run: Mapping[str, Any], k: int, keepers: Sequence[_Keeps]) -> None:
     arrays = {f"state.{f.name}": np.asarray(getattr(state, f.name)) for f in fields(state)}
-    for i, observer in enumerate(observers):
-        if isinstance(observer, _Keeps):
-            arrays |= {f"observer{i}.{name}": array for name, array in observer.save().items()}
-    results.save_arrays(path, arrays, {"seed": int(seed), "start": start, "next_update": k})
+    for i, keeper in enumerate(keepers):
+        arrays |= {f"observer{i}.{name}": array for name, array in keeper.save().items()}
+    results.save_arrays(path, arrays, {"run": run, "next_update": k})
 
 
-def _restore(path: str | Path, state: S, seed: int, start: int, observers: Sequence[Observer]) -> tuple[S, int]:
+def _restore(path: str | Path, state: S, run: Mapping[str, Any], keepers: Sequence[_Keeps]) -> tuple[S, int]:
     arrays, meta = results.load_arrays(path)
-    if (meta["seed"], meta["start"]) != (seed, start):
-        raise ValueError(
-            f"checkpoint {str(path)!r} belongs to seed {meta['seed']}, start {meta['start']}; "
-            f"this run has seed {seed}, start {start}"
-        )
-    new = {}
-    for f in fields(state):  # type: ignore[arg-type]
-        have, was = arrays.get(f"state.{f.name}"), np.asarray(getattr(state, f.name))
-        if have is None or (have.shape, have.dtype) != (was.shape, was.dtype):
-            found = "nothing" if have is None else f"{have.dtype} {have.shape}"
-            raise ValueError(
-                f"checkpoint {str(path)!r} holds {found} for {f.name}; this run has {was.dtype} {was.shape}"
-            )
-        new[f.name] = have
-    for i, observer in enumerate(observers):
-        if isinstance(observer, _Keeps):
-            prefix = f"observer{i}."
-            observer.restore({name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)})
+    was = meta.get("run", {})
+    for key in {**run, **was}:
+        have, want = was.get(key, "nothing"), run.get(key, "nothing")
+        if have != want:
+            raise ValueError(f"checkpoint {str(path)!r} belongs to another run; {key}: {have} there, {want} here")
+    for i, keeper in enumerate(keepers):
+        prefix = f"observer{i}."
+        keeper.restore({name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)})
+    new = {f.name: arrays[f"state.{f.name}"] for f in fields(state)}  # type: ignore[arg-type]
     return replace(state, **new), int(meta["next_update"])  # type: ignore[type-var]
 
 
 # ---------------------------------------------------------------------------------------------- observers
-
-
-class History:
-    """Means, standard deviations and quantiles over the agents, per update: memory independent of N.
-
-    Use it as an observer of `evolve`, then read `dataset`.
-
-    Parameters
-    ----------
-    quantities : mapping
-        Name -> ``(state, fitness) -> (..., N)``, recorded after mutation. The fitness that selection saw, before the
-        jumps, is always recorded, as ``fitness``.
-    quantiles : sequence of float
-        Levels in [0, 1]; the median and the outer tenths by default.
-    """
-
-    def __init__(
-        self,
-        quantities: Mapping[str, Callable[[Any, Array], Array]] | None = None,
-        quantiles: Iterable[float] = (0.1, 0.5, 0.9),
-    ) -> None:
-        self.quantities = {"fitness": lambda state, fitness: fitness, **(quantities or {})}
-        self.levels = np.array([*quantiles], dtype=float)
-        if not ((self.levels >= 0) & (self.levels <= 1)).all():
-            raise ValueError(f"quantiles are {self.levels}; they must lie in [0, 1]")
-        self._rows: dict[str, list[NDArray[Any]]] = {}
-
-    def __call__(self, k: int, state: Any, fitness: Array, jump: Jump) -> None:
-        """Record update k."""
-        self._add("update", np.asarray(k))
-        self._add("jumps", np.asarray(jump.who.mean(-1)))
-        for name, quantity in self.quantities.items():
-            values = np.asarray(quantity(state, fitness), dtype=float)
-            self._add(f"{name}_mean", np.asarray(values.mean(-1)))
-            self._add(f"{name}_std", np.asarray(values.std(-1)))
-            self._add(f"{name}_quantile", np.moveaxis(np.quantile(values, self.levels, axis=-1), 0, -1))
-
-    def _add(self, name: str, value: NDArray[Any]) -> None:
-        self._rows.setdefault(name, []).append(value)
-
-    def dataset(self) -> xr.Dataset:
-        """Everything recorded, labelled.
-
-        Dimensions: ``update``, then the replicates (``replicate``, ``replicate2``, …), then ``quantile`` where levels
-        are kept. Variables: ``jumps``, the share of agents replaced, and ``NAME_mean``, ``NAME_std``,
-        ``NAME_quantile`` of each quantity.
-        """
-        arrays = self.save()
-        if not arrays:
-            raise ValueError("history is empty: no update has been observed")
-        data = {}
-        for name, values in arrays.items():
-            last = ["quantile"] if name.endswith("_quantile") else []
-            leading = values.ndim - 1 - len(last)
-            replicates = [f"replicate{i}" if i > 1 else "replicate" for i in range(1, leading + 1)]
-            data[name] = (["update", *replicates, *last], values)
-        updates = data.pop("update")
-        return xr.Dataset(data, coords={"update": updates, "quantile": self.levels})
-
-    def save(self) -> dict[str, NDArray[Any]]:
-        """The arrays a checkpoint needs."""
-        return {name: np.stack(rows) for name, rows in self._rows.items()}
-
-    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Go on from what `save` returned."""
-        self._rows = {name: list(rows) for name, rows in arrays.items()}
 
 
 class Lineage:

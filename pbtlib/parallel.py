@@ -55,3 +55,7 @@ def in_blocks(work: Callable[[int, int], object], count: int, block: int, thread
 @lru_cache(maxsize=4)
 def _pool(workers: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(workers)
+
+
+if hasattr(os, "register_at_fork"):  # a forked child inherits the pools without their threads
+    os.register_at_fork(after_in_child=_pool.cache_clear)

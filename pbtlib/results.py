@@ -1,4 +1,4 @@
-"""Data files: labelled arrays that carry their provenance and a checksum, written atomically and verified on load."""
+"""Data files: labelled arrays with provenance and a checksum of both, written atomically and verified on load."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import subprocess
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-__all__ = ["DATA", "load", "load_arrays", "provenance", "save", "save_arrays"]
+__all__ = ["DATA", "as_json", "load", "load_arrays", "provenance", "save", "save_arrays"]
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 _LIBRARIES = ("numpy", "scipy", "numba", "torch", "gymnasium", "pbtlib")
@@ -57,6 +58,11 @@ def provenance(
     }
 
 
+def as_json(value: Any) -> Any:
+    """Return what is left of a value after it was stored in JSON, where tuples are lists."""
+    return json.loads(json.dumps(value))
+
+
 def save(path: str | Path, data: xr.Dataset, meta: Mapping[str, Any], *, compress: bool = True) -> None:
     """Write a data set with its provenance to a NetCDF file, all or nothing.
 
@@ -73,9 +79,10 @@ def save(path: str | Path, data: xr.Dataset, meta: Mapping[str, Any], *, compres
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = target.with_name(f".{target.name}.{os.getpid()}")
+    scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex}")  # no other thread or machine writes there
     out = data.copy(deep=False)
-    out.attrs = {"meta": json.dumps(meta, sort_keys=True), "checksum": _checksum(data)}
+    described = json.dumps(meta, sort_keys=True)
+    out.attrs = {"meta": described, "checksum": _checksum(data, described)}
     packed = {"zlib": True, "complevel": 6, "shuffle": True}
     encoding = {name: packed for name, v in out.variables.items() if compress and v.dtype.kind in "fiub" and v.ndim}
     try:
@@ -96,7 +103,7 @@ def load(path: str | Path) -> xr.Dataset:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the file cannot be read, was not written by `save`, or was altered since.
+        If the file cannot be read, was not written by `save`, or its data or provenance were altered since.
     """
     source = Path(path)
     if not source.is_file() and not source.is_absolute() and (kept := DATA / source.name).is_file():
@@ -112,7 +119,7 @@ def load(path: str | Path) -> xr.Dataset:
     if not {"meta", "checksum"} <= attributes.keys():
         raise ValueError(f"path is {str(source)!r}; the file carries no provenance, so it was not written by save()")
     data.attrs = {}
-    if _checksum(data) != attributes["checksum"]:
+    if _checksum(data, attributes["meta"]) != attributes["checksum"]:
         raise ValueError(f"path is {str(source)!r}; the file's contents do not match its checksum: it was altered")
     data.attrs = json.loads(attributes["meta"])
     return data
@@ -132,8 +139,8 @@ def load_arrays(path: str | Path) -> tuple[dict[str, NDArray[Any]], dict[str, An
     return {str(name): v.to_numpy() for name, v in data.variables.items()}, data.attrs
 
 
-def _checksum(data: xr.Dataset) -> str:
-    digest = hashlib.sha256()
+def _checksum(data: xr.Dataset, meta: str) -> str:
+    digest = hashlib.sha256(meta.encode())
     for name in sorted(map(str, data.variables)):
         values = np.ascontiguousarray(data[name].to_numpy())
         if values.dtype.kind in "OUT":

@@ -70,7 +70,8 @@ class Setting:
     beta, sigma, tau : float
         Selection pressure, mutation strength, clock τ of Algorithm 1 (1/τ updates per unit of time).
     steps : int
-        Training steps per unit of time; 0 stands for the exact draw of Algorithm 2.
+        Training steps per unit of time, steps·tau of them in an update, rounded and at least 1; 0 stands for the
+        exact draw of Algorithm 2.
     dt : float
         Time step of training.
     box : float
@@ -95,6 +96,11 @@ class Setting:
         check_number("steps", self.steps, integer=True, minimum=0)
         check_number("box", self.box, minimum=0)
         check_number("tau", self.tau, minimum=0, maximum=1, open_minimum=True)
+        if self.steps and not round(self.steps * self.tau):
+            raise ValueError(
+                f"steps is {self.steps} with tau = {self.tau:g}, which leaves an update without training; steps * tau "
+                "must be above 0.5, or steps 0 for the exact draw of Algorithm 2"
+            )
         if self.replicates % BLOCK or self.replicates < BLOCK:
             raise ValueError(f"replicates is {self.replicates}; it must be a positive multiple of {BLOCK}")
 
@@ -124,18 +130,22 @@ STUDY: dict[str, Setting] = {
 
 @njit(**COMPILE)
 def _descend(points, minima, label):  # type: ignore[no-untyped-def]
-    """Follow −∇H from each point, shape (n, 2), in short steps until H < 10; the nearest minimiser is the answer."""
+    """Follow −∇H from each point, shape (n, 2), in short steps until H < 10; the nearest minimiser is the answer.
+
+    A point from which many steps do not lead there gets the label −1.
+    """
     for i in range(len(points)):
-        x, y = points[i, 0], points[i, 1]
+        x, y, arrived = points[i, 0], points[i, 1], False
         for _ in range(20_000):
             u, v = x * x + y - 11.0, x + y * y - 7.0
             if u * u + v * v < 10.0:
+                arrived = True
                 break
             a, b = 4.0 * x * u + 2.0 * v, 2.0 * u + 4.0 * y * v
             step = min(2e-3, 0.02 / np.sqrt(a * a + b * b + 1e-12))
             x, y = x - step * a, y - step * b
-        best = np.inf
-        for k in range(4):
+        best, label[i] = np.inf, -1
+        for k in range(4 if arrived else 0):
             distance = (x - minima[k, 0]) ** 2 + (y - minima[k, 1]) ** 2
             if distance < best:
                 best, label[i] = distance, k
@@ -153,10 +163,21 @@ def basin(theta: ArrayLike) -> NDArray[np.int64]:
     Returns
     -------
     ndarray of int, shape (...)
+
+    Raises
+    ------
+    ValueError
+        If descent does not arrive: from some hundreds of units away, or a point where the gradient vanishes.
     """
     points = check_array("theta", theta, shape=(2,))
     label = np.empty(points.size // 2, dtype=np.int64)
     _descend(np.ascontiguousarray(points).reshape(-1, 2), PROBLEM.minima, label)
+    if (label < 0).any():
+        lost = points.reshape(-1, 2)[label < 0][0]
+        raise ValueError(
+            f"theta contains {lost}, from where descent leads to no well; every point must be within 300 of the origin "
+            "and none a saddle or a maximum of H"
+        )
     return label.reshape(points.shape[:-1])
 
 
@@ -303,8 +324,14 @@ def study(path: str | Path, seed: int = 2026) -> None:
     path : path-like
         The data file, written after every block.
     seed : int
+
+    Raises
+    ------
+    ValueError
+        If the file was made with another seed or other settings.
     """
     begun = time.perf_counter()
+    parameters = {name: asdict(setting) for name, setting in STUDY.items()} | {"block": BLOCK}
     file, planned = Path(path), sum(s.replicates for s in STUDY.values()) // BLOCK
     data, spent = xr.Dataset(), 0.0
     if file.exists():
@@ -312,6 +339,9 @@ def study(path: str | Path, seed: int = 2026) -> None:
         spent = data.attrs["wall_seconds"]
         if data.attrs["seed"] != seed:
             raise ValueError(f"path is {str(path)!r}, made with seed {data.attrs['seed']}; this study has seed {seed}")
+        if (was := data.attrs["parameters"]) != parameters:
+            other = [name for name in {**parameters, **was} if was.get(name) != parameters.get(name)]
+            raise ValueError(f"path is {str(path)!r}, made with other settings of {', '.join(other)}")
     made = sum(v.sizes[f"replicate [{n}]"] for n in STUDY if (v := data.get(f"winner [{n}]")) is not None) // BLOCK
     todo = [
         (block, name)
@@ -323,7 +353,6 @@ def study(path: str | Path, seed: int = 2026) -> None:
     for block, name in tqdm(todo, desc="blocks"):
         data = _append(data, block_of(name, block, seed), name, block)
         made += 1
-        parameters = {name: asdict(setting) for name, setting in STUDY.items()} | {"block": BLOCK}
         seconds = spent + time.perf_counter() - begun
         meta = results.provenance(parameters, seed=seed, wall_seconds=seconds, planned=planned, made=made)
         results.save(file, data, meta)

@@ -9,7 +9,17 @@ import xarray as xr
 
 from pbtlib import results
 from pbtlib.cartpole import dqn, experiment, population
-from pbtlib.cartpole.experiment import FAULTS, MARGINS, Experiment, Record, compare, initial_population, operators, run
+from pbtlib.cartpole.experiment import (
+    FAULTS,
+    MARGINS,
+    Experiment,
+    Record,
+    Windows,
+    compare,
+    initial_population,
+    operators,
+    run,
+)
 from pbtlib.loop import evolve
 
 DATA = Path(__file__).parent.parent / "data" / "cartpole_equivalence.nc"
@@ -28,15 +38,36 @@ def test_threads_and_interruptions_change_no_bit(seed, tmp_path):
     whole, record = run(SMALL, seed, threads=1)
     again, same = run(SMALL, seed, threads=2)
     assert_same(whole, again)
-    xr.testing.assert_identical(record, same)
+    xr.testing.assert_equal(record, same)
     for stop in (1, 2):
         path = tmp_path / f"{stop}.nc"
         run(replace(SMALL, generations=stop), seed, checkpoint=path)
         resumed, same = run(SMALL, seed, checkpoint=path)
         assert_same(whole, resumed)
-        xr.testing.assert_identical(record, same)
+        xr.testing.assert_equal(record, same)
     other, _ = run(SMALL, seed + 1)
     assert (other.theta != whole.theta).any(axis=1).all()
+
+
+def test_a_checkpoint_of_another_experiment_is_refused(seed, tmp_path):
+    path = tmp_path / "run.nc"
+    run(replace(SMALL, generations=1), seed, checkpoint=path)
+    for change, message in (({"sigma": 0.9}, "sigma"), ({"mode": "random"}, "mode"), ({"q": 0.4}, "q")):
+        with pytest.raises(ValueError, match=rf"belongs to another run; identity\['{message}'\]"):
+            run(replace(SMALL, **change), seed, checkpoint=path)
+    with pytest.raises(ValueError, match=f"seed: {seed} there, {seed + 1} here"):
+        run(SMALL, seed + 1, checkpoint=path)
+
+
+def test_the_seconds_of_a_run_include_those_before_an_interruption(seed, tmp_path):
+    path = tmp_path / "run.nc"
+    run(replace(SMALL, generations=1), seed, checkpoint=path)
+    arrays, meta = results.load_arrays(path)
+    (name,) = (name for name in arrays if name.endswith("seconds"))
+    assert 0 < arrays[name] < 60
+    results.save_arrays(path, arrays | {name: np.array(1000.0)}, meta)
+    _, record = run(SMALL, seed, checkpoint=path)
+    assert 1000 < record.attrs["wall_seconds"] < 1060
 
 
 def test_progress_is_shown_and_compilation_announced(seed, tmp_path, capfd):
@@ -98,6 +129,13 @@ def test_windows_are_what_selection_would_have_seen(seed):
     assert (records[1]["window_sum"].sel(window=5) != 5 * records[1]["fitness"]).any()
 
 
+def test_sums_of_long_episodes_are_exact():
+    windows, trace = Windows([10]), population.Trace(np.full((1, 10), 5000), np.array([10]))
+    assert windows.watching(population.window_mean(10))(None, trace) == 5000
+    windows(0, None, None, None)
+    assert windows.dataset()["window_sum"].item() == 50_000
+
+
 def test_a_population_can_start_from_given_hyperparameters(seed):
     start = ((0.5, -0.5, 0.0), (-0.2, 0.1, 1.0))
     given, drawn = initial_population(5, seed, start=start), initial_population(5, seed)
@@ -112,6 +150,8 @@ def test_a_population_can_start_from_given_hyperparameters(seed):
         {"m": 6},
         {"m": 0},
         {"n_agents": 0},
+        {"n_agents": 32768},
+        {"n_steps": 32768},
         {"generations": 0},
         {"n_steps": 0, "m": 1},
         {"sigma": -1.0},

@@ -1,6 +1,8 @@
 """The sweep of CartPole runs: any backend, any interruption give the same files; stored data can be made again."""
 
 import os
+import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -12,6 +14,7 @@ import pytest
 import xarray as xr
 from distributed import Client, LocalCluster
 
+from pbtlib import __main__ as command
 from pbtlib import results
 from pbtlib.cartpole import experiment, sweep
 from pbtlib.cartpole.experiment import Experiment
@@ -97,10 +100,55 @@ def test_a_finished_run_is_not_made_again(here):
     assert task.path(directory).stat().st_mtime_ns == before
 
 
-def test_results_of_another_experiment_are_refused(here):
+def test_results_of_another_experiment_are_refused(here, tmp_path):
+    """Also by what lists and packs them, and where a file has the name of another seed."""
     seed, directory = here
-    with pytest.raises(ValueError, match=r"pbt-seed.*other parameters"):
-        sweep.make(Run("pbt", replace(SMALL, sigma=0.2), seed), directory)
+    other = [Run("pbt", replace(SMALL, sigma=0.2), seed)]
+    for refuses in (
+        lambda: sweep.make(other[0], directory),
+        lambda: sweep.collect(other, directory),
+        lambda: command.experiments(other, directory),
+    ):
+        with pytest.raises(ValueError, match=r"pbt-seed.*other parameters"):
+            refuses()
+    for task in tasks(seed):
+        renamed = replace(task, seed=seed + 1)
+        shutil.copy(task.path(directory), renamed.path(tmp_path))
+        with pytest.raises(ValueError, match="other parameters"):
+            sweep.collect([renamed], tmp_path)
+
+
+def test_a_checkpoint_of_another_experiment_is_refused(seed, tmp_path):
+    task = Run("pbt", replace(SMALL, sigma=0.2), seed)
+    experiment.run(SMALL, seed, checkpoint=task.path(tmp_path).with_suffix(".checkpoint"))
+    with pytest.raises(ValueError, match=r"belongs to another run; identity\['sigma'\]: 0.1 there, 0.2 here"):
+        sweep.make(task, tmp_path)
+
+
+def test_what_a_killed_run_left_half_written_is_removed(seed, tmp_path):
+    task = Run("pbt", replace(SMALL, generations=1), seed)
+    mine, others = tmp_path / f".pbt-seed{seed}.checkpoint.0a1b", tmp_path / f".pbt-seed{seed}0.checkpoint.0a1b"
+    for path in (mine, others):
+        path.write_bytes(b"half")
+    sweep.make(task, tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted([others, task.path(tmp_path)])
+
+
+def test_a_run_that_needs_another_begins_when_that_is_made(monkeypatch):
+    """Otherwise both would make the other one, on one checkpoint."""
+    log = []
+
+    def make(task, directory):
+        log.append(f"begin {task.name}")
+        time.sleep(0.2)
+        log.append(f"end {task.name}")
+        return task.path(directory)
+
+    monkeypatch.setattr(sweep, "make", make)
+    with joblib.parallel_config("threading"):
+        sweep.sweep(tasks(0)[::-1], "nowhere", n_jobs=3)
+    assert log[-2:] == ["begin best fixed", "end best fixed"]
+    assert len(log) == 6
 
 
 def test_a_damaged_result_is_refused(here, tmp_path):
@@ -138,6 +186,9 @@ def test_best_fixed_tries_the_best_of_no_evolution(here):
     chosen = no_evolution["h"][0, np.argsort(-score.to_numpy(), kind="stable")[:5]]
     np.testing.assert_array_equal(best["h"][0], np.tile(chosen, (2, 1)))
     assert (best["window_sum"].to_numpy() != no_evolution["window_sum"].to_numpy()).any()
+    again = {**best.attrs["parameters"], "setting": Setting(**best.attrs["parameters"]["setting"])}
+    _, record = experiment.run(Experiment(**again), best.attrs["seed"])
+    xr.testing.assert_equal(record, best)  # made again from what the file says of itself
     worst = no_evolution["h"][0, np.argsort(score.to_numpy(), kind="stable")[:5]]
     assert (best["h"][0] != np.tile(worst, (2, 1))).any()
 
@@ -175,6 +226,20 @@ def test_missing_runs_are_listed_and_empty(here, tmp_path):
     assert (nothing["parent"] == -1).all()
     with pytest.raises(ValueError, match="no result of the planned runs"):
         sweep.collect(tasks(seed), tmp_path / "elsewhere")
+
+
+def test_all_origins_of_packed_data_are_named(here, tmp_path):
+    seed, directory = here
+    for task, (commit, machine, numpy) in zip(
+        tasks(seed), [("b", "two", "9.1"), ("a", "one", "9.1"), ("b", "one", "9.2")], strict=True
+    ):
+        record = results.load(task.path(directory))
+        versions = record.attrs["versions"] | {"numpy": numpy}
+        meta = record.attrs | {"commit": commit, "machine": machine, "versions": versions}
+        results.save(task.path(tmp_path), record, meta)
+    meta = sweep.collect(tasks(seed), tmp_path)[1]
+    assert (meta["commit"], meta["machine"], meta["versions"]["numpy"]) == ("a, b", "one, two", "9.1, 9.2")
+    assert meta["versions"]["python"] == platform.python_version()
 
 
 def test_other_data_are_refused(here, tmp_path):

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from pbtlib import evolution
 from pbtlib.evolution import Jump, gaussian_mutation, gibbs, select, stream, truncation
-from pbtlib.loop import History, Lineage, evolve
+from pbtlib.loop import Lineage, evolve
 from pbtlib.normals import draw_key, normals
 from pbtlib.problems import LinearGaussian, Quadratic
-from pbtlib.results import load_arrays, save_arrays
+from pbtlib.results import save_arrays
 from pbtlib.training import Particles, euler_maruyama, exact_ou, gibbs_draw
 
 
@@ -40,6 +40,22 @@ def start(lead=(2, 30), seed=0):
 
 def same(a, b):
     return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in ("theta", "h"))
+
+
+class Count:
+    """An observer that remembers which updates it saw."""
+
+    def __init__(self):
+        self.updates = []
+
+    def __call__(self, k, *_):
+        self.updates.append(k)
+
+    def save(self):
+        return {"updates": np.array(self.updates, int)}
+
+    def restore(self, arrays):
+        self.updates = arrays["updates"].tolist()
 
 
 def test_the_loop_is_the_algorithm_written_out():
@@ -69,7 +85,7 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path, every):
         pass
 
     def observers():
-        return [History({"h1": lambda s, f: s.h[..., 0]}), Lineage(start().h)]
+        return [Count(), Lineage(start().h)]
 
     def kill(k, *_):
         if k == 4:
@@ -78,39 +94,65 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path, every):
     whole = observers()
     reference = evolve(start(), **setting(observe=whole))
     path = tmp_path / "run.nc"
-    kept = {"checkpoint": path, "checkpoint_every": every}
+    kept = {"checkpoint": path, "checkpoint_every": every, "identity": {}}
     with pytest.raises(KilledError):
         evolve(start(), **setting(observe=[*observers(), kill], **kept))
     resumed, done = observers(), []
     new = evolve(start(), **setting(observe=[*resumed, lambda k, *_: done.append(k)], **kept))
     assert same(new, reference)
     assert done == list(range(4 // every * every, 6))
-    assert resumed[0].dataset().identical(whole[0].dataset())
+    assert resumed[0].updates == whole[0].updates == list(range(6))
     assert np.array_equal(resumed[1].schedules(), whole[1].schedules())
     again = observers()  # a finished run is read, not made again
     assert same(evolve(start(), **setting(observe=again, **kept)), reference)
-    assert again[0].dataset().identical(whole[0].dataset())
+    assert again[0].updates == whole[0].updates
     longer = evolve(start(), **setting(n_updates=8, observe=observers(), **kept))
     assert same(longer, evolve(start(), **setting(n_updates=8)))
 
 
-def test_a_checkpoint_of_another_run_is_refused(tmp_path):
-    path = tmp_path / "run.nc"
-    evolve(start(), **setting(checkpoint=path))
-    for change, message in (
-        ({"seed": 4}, "belongs to seed 3"),
-        ({"start": 1}, "belongs to seed 3, start 0"),
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 4}, "seed: 3 there, 4 here"),
+        ({"start": 1}, "start: 0 there, 1 here"),
+        ({"identity": {"beta": 0.0}}, r"identity\['beta'\]: 1.0 there, 0.0 here"),
+        ({"identity": {"beta": 1.0, "sigma": 3.0}}, r"identity\['sigma'\]: nothing there, 3.0 here"),
+        ({"identity": {}}, r"identity\['beta'\]: 1.0 there, nothing here"),
+        ({"observe": ()}, r"observers: \['Lineage', 'Count'\] there, \[\] here"),
+        ({"observe": (Count(), Lineage(start().h))}, r"\['Count', 'Lineage'\] here"),
         ({"n_updates": 5}, "beyond n_updates = 5"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            evolve(start(), **setting(checkpoint=path, **change))
-    with pytest.raises(ValueError, match=r"holds float64 \(2, 30, 2\) for theta"):
-        evolve(start((2, 31)), **setting(checkpoint=path))
-    arrays, meta = load_arrays(path)
-    del arrays["state.h"]
-    save_arrays(path, arrays, meta)
-    with pytest.raises(ValueError, match="holds nothing for h"):
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused(tmp_path, change, message):
+    parts = {"checkpoint": tmp_path / "run.nc", "identity": {"beta": 1.0}}
+    evolve(start(), **setting(observe=(Lineage(start().h), Count()), **parts))
+    with pytest.raises(ValueError, match=message):
+        evolve(start(), **setting(**({"observe": (Lineage(start().h), Count())} | parts | change)))
+
+
+def test_a_checkpoint_of_another_population_is_refused(tmp_path):
+    parts = {"checkpoint": tmp_path / "run.nc", "identity": {}}
+    evolve(start(), **setting(**parts))
+    with pytest.raises(ValueError, match=r"initial theta: float64 \(2, 30, 2\) .* there, float64 \(2, 31, 2\)"):
+        evolve(start((2, 31)), **setting(**parts))
+    with pytest.raises(ValueError, match="belongs to another run; initial theta"):
+        evolve(replace(start(), theta=start().theta + 1e-12), **setting(**parts))
+    save_arrays(tmp_path / "run.nc", {"h": start().h}, {"seed": 3})
+    with pytest.raises(ValueError, match="nothing there"):
+        evolve(start(), **setting(**parts))
+
+
+def test_a_run_with_a_checkpoint_says_what_it_is(tmp_path):
+    """Tuples come back from a checkpoint as lists; that makes no other run of it."""
+    path = tmp_path / "run.nc"
+    with pytest.raises(ValueError, match="identity is None"):
         evolve(start(), **setting(checkpoint=path))
+    with pytest.raises(TypeError, match="it must consist of JSON values"):
+        evolve(start(), **setting(checkpoint=path, identity={"rule": gibbs()}))
+    assert not path.exists()
+    parts = {"checkpoint": path, "identity": {"box": (-1, 1), "beta": np.float64(0.1)}}
+    evolve(start(), **setting(n_updates=2, **parts))
+    assert same(evolve(start(), **setting(**parts)), evolve(start(), **setting()))
 
 
 @dataclass(frozen=True)
@@ -140,36 +182,14 @@ def test_it_serves_any_dataclass_of_arrays(tmp_path):
         train=train, evaluate=lambda s, trace: trace, copy=copy, select=partial(select, rule=truncation(0.2))
     )
     whole = evolve(fresh(), **parts)
-    evolve(fresh(), **(parts | {"n_updates": 3}), checkpoint=tmp_path / "n.nc")
-    resumed = evolve(fresh(), **parts, checkpoint=tmp_path / "n.nc")
+    kept = {"checkpoint": tmp_path / "n.nc", "identity": {"q": 0.2}}
+    evolve(fresh(), **(parts | {"n_updates": 3}), **kept)
+    resumed = evolve(fresh(), **parts, **kept)
     for name in ("weights", "steps", "alive", "h"):
         a, b = getattr(whole, name), getattr(resumed, name)
         assert a.dtype == b.dtype == getattr(fresh(), name).dtype
         np.testing.assert_array_equal(a, b)
     assert (whole.steps == 0).sum() == whole.alive.sum() == 2
-
-
-def test_history_is_what_the_observers_saw():
-    seen = []
-    history = History({"size": lambda s, f: np.abs(s.h).sum(-1)}, quantiles=(0.25, 0.5))
-    evolve(start(), **setting(observe=[history, lambda k, s, f, j: seen.append((k, s, f, j))]))
-    data = history.dataset()
-    assert data["fitness_mean"].dims == ("update", "replicate")
-    assert data["size_quantile"].dims == ("update", "replicate", "quantile")
-    for k, state, fitness, jump in seen:
-        row = data.sel(update=k)
-        size = np.abs(state.h).sum(-1)
-        np.testing.assert_allclose(row["fitness_mean"], fitness.mean(-1))
-        np.testing.assert_allclose(row["jumps"], jump.who.mean(-1))
-        np.testing.assert_allclose(row["size_std"], size.std(-1))
-        np.testing.assert_allclose(row["size_quantile"].sel(quantile=0.5), np.median(size, -1))
-    alone = History()
-    evolve(start((7,)), **setting(observe=alone))
-    assert alone.dataset()["fitness_quantile"].dims == ("update", "quantile")
-    with pytest.raises(ValueError, match="history is empty"):
-        History().dataset()
-    with pytest.raises(ValueError, match="quantiles are"):
-        History(quantiles=(0.5, 1.5))
 
 
 @settings(deadline=None, max_examples=30)

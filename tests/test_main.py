@@ -1,8 +1,10 @@
 """The command line that makes and checks the stored data."""
 
+import numpy as np
 import pytest
 
 from pbtlib import __main__ as command
+from pbtlib import results
 from pbtlib.cartpole import sweep
 from pbtlib.cartpole.experiment import Experiment
 
@@ -37,6 +39,22 @@ def test_damage_is_found(tmp_path, capsys):
     assert "broken.nc" in shown
     assert "damaged" in shown
     assert "no such data file" in shown
+
+
+def test_only_the_file_that_is_named_is_verified(tmp_path, capsys, monkeypatch):
+    """Not the book's file of the same name, from whatever folder."""
+    monkeypatch.chdir(tmp_path)
+    for path in ("no/such/folder/one_well.nc", "one_well.nc"):
+        assert command.main(["verify", path]) == 1
+        shown = capsys.readouterr()
+        assert "no such data file" in shown.err
+        assert "whole" not in shown.out
+
+
+def test_a_checkpoint_is_no_data_file(tmp_path, capsys):
+    results.save_arrays(tmp_path / "one-seed0.checkpoint", {"h": np.zeros(3)}, {"next_update": 3})
+    assert command.main(["verify", str(tmp_path / "one-seed0.checkpoint")]) == 1
+    assert "one-seed0.checkpoint: the file counts no runs; it is a checkpoint" in capsys.readouterr().err
 
 
 def test_the_books_data_are_whole(capsys):

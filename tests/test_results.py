@@ -1,5 +1,8 @@
 """Data files round-trip exactly, and a damaged or altered one is refused."""
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -63,6 +66,17 @@ def test_altered_value_is_refused(tmp_path, data):
         results.load(tmp_path / "x.nc")
 
 
+def test_altered_provenance_is_refused(tmp_path, data):
+    path = tmp_path / "x.nc"
+    results.save(path, data, {"seed": 1})
+    with xr.open_dataset(path, engine="h5netcdf") as opened:
+        forged = opened.load()
+    forged.attrs["meta"] = '{"seed": 2}'
+    forged.to_netcdf(path, engine="h5netcdf")
+    with pytest.raises(ValueError, match="altered"):
+        results.load(path)
+
+
 def test_truncated_foreign_and_missing_files_are_refused(tmp_path, data):
     path = tmp_path / "x.nc"
     with pytest.raises(FileNotFoundError, match=r"x\.nc"):
@@ -82,6 +96,24 @@ def test_failed_write_keeps_the_old_file(tmp_path, data):
     with pytest.raises(ValueError, match="dtype"):
         results.save(path, xr.Dataset({"x": ("k", np.array([object()]))}), {"version": 2})
     assert results.load(path).attrs == {"version": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["x.nc"]
+
+
+def test_two_threads_may_write_one_file(tmp_path, data, monkeypatch):
+    """Both are about to write at the same time; the file is whole, from one of them, and nothing else is left."""
+    path, both, write = tmp_path / "x.nc", Barrier(2), xr.Dataset.to_netcdf
+    scratches = set()
+
+    def together(self, target, **options):
+        scratches.add(target)
+        both.wait(timeout=30)
+        write(self, target, **options)
+
+    monkeypatch.setattr(xr.Dataset, "to_netcdf", together)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda version: results.save(path, data, {"version": version}), (1, 2)))
+    assert len(scratches) == 2
+    assert results.load(path).attrs["version"] in (1, 2)
     assert [p.name for p in tmp_path.iterdir()] == ["x.nc"]
 
 

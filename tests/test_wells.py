@@ -1,5 +1,6 @@
 """Basins, the account of the wells' shares, and the stored study."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -101,6 +102,16 @@ def test_an_interrupted_study_ends_with_the_same_numbers(tmp_path, monkeypatch):
     assert parts.attrs["runs"]["missing"] == 0
     with pytest.raises(ValueError, match="made with seed 1"):
         wells.study(tmp_path / "parts.nc", seed=2)
+    monkeypatch.setattr(wells, "STUDY", {**wells.STUDY, "a": replace(tiny["a"], beta=0.0)})
+    with pytest.raises(ValueError, match=r"made with other settings of a$"):
+        wells.study(tmp_path / "parts.nc", seed=1)
+
+
+def test_the_stored_study_is_the_planned_one(tmp_path):
+    """Nothing is left to be made, and the file stays as it is."""
+    shutil.copy(DATA, tmp_path)
+    wells.study(tmp_path / DATA.name)
+    assert (tmp_path / DATA.name).read_bytes() == DATA.read_bytes()
 
 
 def test_the_stored_study_can_be_made_again():
@@ -120,3 +131,9 @@ def test_bad_settings_are_named():
         wells.Setting(tau=0)
     with pytest.raises(ValueError, match="theta has shape"):
         wells.basin(np.zeros(3))
+    with pytest.raises(ValueError, match=r"theta contains \[10000. 10000.\]"):
+        wells.basin([[3.0, 2.0], [1e4, 1e4]])
+    np.testing.assert_array_equal(wells.basin([[200.0, 200.0], [-200.0, -200.0]]), [0, 2])
+    with pytest.raises(ValueError, match=r"steps is 2 with tau = 0.2.*or steps 0"):
+        wells.Setting(steps=2, tau=0.2)
+    assert wells.Setting(steps=3, tau=0.2).steps == 3

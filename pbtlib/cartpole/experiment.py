@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,9 @@ Train = Callable[[Population, np.random.Generator], tuple[Population, Trace]]
 WINDOWS = (1, 2, 5, 10)
 """Lengths m of the fitness window (23): 1, 2, 5 [code], 10 [C]."""
 
+LARGEST = 32767
+"""Most agents, and most steps of a generation, so the largest sum of returns too: two bytes for each in packed data."""
+
 MODES = ("pbt", "no evolution", "weights only", "random")
 
 
@@ -48,9 +51,9 @@ class Experiment:
     Attributes
     ----------
     n_agents : int
-        N, at least 1/q unless there is no evolution.
+        N, at least 1/q unless there is no evolution, at most `LARGEST`.
     n_steps : int
-        Environment steps of a generation. The paper has 200 [C], 500 [code], 1000 [code].
+        Environment steps of a generation, at most `LARGEST`. The paper has 200 [C], 500 [code], 1000 [code].
     generations : int
         Number of slow updates.
     m : int
@@ -83,8 +86,9 @@ class Experiment:
     setting: Setting = field(default_factory=Setting)
 
     def __post_init__(self) -> None:
-        for name in ("n_agents", "n_steps", "generations"):
-            check_number(name, getattr(self, name), integer=True, minimum=1)
+        for name in ("n_agents", "n_steps"):
+            check_number(name, getattr(self, name), integer=True, minimum=1, maximum=LARGEST)
+        check_number("generations", self.generations, integer=True, minimum=1)
         check_number("m", self.m, integer=True, minimum=1, maximum=self.n_steps // self.setting.episode_cap)
         check_number("sigma", self.sigma, minimum=0)
         if self.mode not in MODES:
@@ -202,7 +206,7 @@ class Windows(_Rows):
 
         def watched(state: Population, trace: Trace) -> Array:
             means = [m * population.window_mean(m)(state, trace) for m in self.sizes]
-            self._latest = {"window_sum": np.rint(means).astype(np.int16), "episodes": trace.count.astype(np.int16)}
+            self._latest = {"window_sum": np.rint(means).astype(np.int32), "episodes": trace.count.astype(np.int32)}
             return evaluate(state, trace)
 
         return watched
@@ -222,6 +226,28 @@ class Windows(_Rows):
             },
             coords={"window": list(self.sizes)},
         )
+
+
+class _Clock:
+    """Seconds of work that a run took, those before an interruption included: an observer that only looks on."""
+
+    def __init__(self) -> None:
+        self._begin, self._before = time.perf_counter(), 0.0
+
+    def __call__(self, *_: object) -> None:
+        """Do nothing."""
+
+    def seconds(self) -> float:
+        """Return the seconds until now."""
+        return self._before + time.perf_counter() - self._begin
+
+    def save(self) -> dict[str, NDArray[Any]]:
+        """Return what a checkpoint needs."""
+        return {"seconds": np.asarray(self.seconds())}
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from what `save` returned."""
+        self._before = float(arrays["seconds"])
 
 
 def prepare(*, announce: bool = False) -> float:
@@ -263,7 +289,7 @@ def run(
     threads : int, optional
         Agents trained at a time; all processors by default. It changes no bit of the result.
     checkpoint : path-like, optional
-        File to write as the run goes, and to resume from if it exists.
+        File to write as the run goes, and to resume from if it exists. The number of generations may then be another.
     checkpoint_every : int
         Generations from one writing to the next.
     progress : bool
@@ -274,8 +300,15 @@ def run(
     state : Population
         The population after the last update.
     record : xarray.Dataset
-        As `Record.dataset` and, for the lengths `WINDOWS` that fit into a generation, `Windows.dataset` describe.
+        As `Record.dataset` and, for the lengths `WINDOWS` that fit into a generation, `Windows.dataset` describe. In
+        ``attrs`` the ``wall_seconds`` that the run took, without what an interruption lost.
+
+    Raises
+    ------
+    ValueError
+        If the checkpoint belongs to another experiment or seed.
     """
+    clock = _Clock()
     state = initial_population(experiment.n_agents, seed, experiment.setting, experiment.start)
     record = Record(state.h)
     windows = Windows([m for m in WINDOWS if m * experiment.setting.episode_cap <= experiment.n_steps])
@@ -297,11 +330,12 @@ def run(
             **{**parts, "evaluate": windows.watching(parts["evaluate"])},
             n_updates=experiment.generations,
             seed=seed,
-            observe=(record, windows, catch_up),
+            observe=(record, windows, clock, catch_up),
             checkpoint=checkpoint,
             checkpoint_every=checkpoint_every,
+            identity={name: value for name, value in asdict(experiment).items() if name != "generations"},
         )
-    return state, record.dataset().merge(windows.dataset())
+    return state, record.dataset().merge(windows.dataset()).assign_attrs(wall_seconds=clock.seconds())
 
 
 # ---------------------------------------------------------------------------------------------- equivalence

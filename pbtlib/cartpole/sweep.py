@@ -8,9 +8,8 @@ seed share their initial population, weights included, so that differences betwe
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -44,8 +43,11 @@ KEYS = ("n_steps", "m", "sigma", "mode")
 MISSING, STEPS = -32768, 32767
 """How the data say that there is no number, and how many steps there are from 0 to 1 in a stored hyperparameter."""
 
+DEPENDENT = "best fixed"
+"""The run that needs another, ``no evolution``, of its seed."""
+
 BEST = 5
-"""Configurations that the run ``best fixed`` takes from the run ``no evolution`` of its seed."""
+"""Configurations that it takes from there."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def experiments(n_agents: int = 500, generations: int = 10) -> dict[str, Experim
         "random": replace(base, mode="random"),
         "carry": replace(base, carry_adam=True, carry_replay=True),
         "bootstrap": replace(base, setting=Setting(bootstrap=True)),
-        "best fixed": replace(base, mode="no evolution"),
+        DEPENDENT: replace(base, mode="no evolution"),
     }
 
 
@@ -111,6 +113,26 @@ def best_configurations(record: xr.Dataset) -> tuple[tuple[float, float, float],
     return tuple(tuple(row) for row in record["h"].to_numpy()[0, best].tolist())
 
 
+def finished(task: Run, directory: str | Path) -> xr.Dataset | None:
+    """Return the result of a run from a sweep's directory, None if it has not been made.
+
+    Raises
+    ------
+    ValueError
+        If the file that exists belongs to another experiment, or is damaged.
+    """
+    path, planned, seed = task.path(directory), results.as_json(asdict(task.experiment)), task.seed
+    if not path.is_file():
+        return None
+    record = results.load(path)
+    made = record.attrs.get("parameters", {})
+    if task.name == DEPENDENT:  # where it starts is decided by the run before it
+        planned, seed = planned | {"start": made.get("start")}, seed + FRESH
+    if (made, record.attrs.get("seed")) != (planned, seed):
+        raise ValueError(f"directory holds {path.name!r}, made with other parameters; choose an empty one")
+    return record
+
+
 def make(task: Run, directory: str | Path) -> Path:
     """Make one run, unless its file exists, and return the file; a killed run goes on from its last checkpoint.
 
@@ -120,29 +142,27 @@ def make(task: Run, directory: str | Path) -> Path:
     Raises
     ------
     ValueError
-        If the file that exists belongs to another experiment, or is damaged.
+        If the file that exists, or the checkpoint, belongs to another experiment, or is damaged.
     """
     path = task.path(directory)
-    parameters = asdict(task.experiment)
-    if path.is_file():
-        if results.load(path).attrs["parameters"] != _json(parameters):
-            raise ValueError(f"directory holds {path.name!r}, made with other parameters; choose an empty one")
+    if finished(task, directory) is not None:
         return path
     experiment, seed = task.experiment, task.seed
-    if task.name == "best fixed":
+    if task.name == DEPENDENT:
         before = make(replace(task, name="no evolution"), directory)
         experiment, seed = replace(experiment, start=best_configurations(results.load(before))), seed + FRESH
     path.parent.mkdir(parents=True, exist_ok=True)
     checkpoint = path.with_suffix(".checkpoint")
-    begin = time.perf_counter()
     _, record = run(experiment, seed, threads=1, checkpoint=checkpoint, checkpoint_every=3)
-    results.save(path, record, results.provenance(parameters, seed=seed, wall_seconds=time.perf_counter() - begin))
-    checkpoint.unlink(missing_ok=True)
+    seconds = record.attrs["wall_seconds"]
+    results.save(path, record, results.provenance(asdict(experiment), seed=seed, wall_seconds=seconds))
+    for left in (checkpoint, *path.parent.glob(f".{path.stem}.*")):  # with what kills left half written
+        left.unlink(missing_ok=True)
     return path
 
 
 def sweep(tasks: Sequence[Run], directory: str | Path, *, n_jobs: int | None = None, progress: bool = False) -> None:
-    """Make the runs that a directory lacks, one per process.
+    """Make the runs that a directory lacks, one per process; ``best fixed`` when all others, which it needs, are there.
 
     Parameters
     ----------
@@ -157,9 +177,12 @@ def sweep(tasks: Sequence[Run], directory: str | Path, *, n_jobs: int | None = N
     """
     parallel = joblib.Parallel(n_jobs=n_jobs, batch_size=1, return_as="generator_unordered")
     begin = time.perf_counter()
-    for made, path in enumerate(parallel(joblib.delayed(make)(task, directory) for task in tasks), 1):
-        if progress:
-            print(f"{made} of {len(tasks)}: {path.name} ({(time.perf_counter() - begin) / 60:.1f} min)", flush=True)
+    made = 0
+    for now in (False, True):
+        for path in parallel(joblib.delayed(make)(t, directory) for t in tasks if (t.name == DEPENDENT) == now):
+            made += 1
+            if progress:
+                print(f"{made} of {len(tasks)}: {path.name} ({(time.perf_counter() - begin) / 60:.1f} min)", flush=True)
 
 
 def collect(tasks: Sequence[Run], directory: str | Path) -> tuple[xr.Dataset, dict[str, Any]]:
@@ -182,11 +205,11 @@ def collect(tasks: Sequence[Run], directory: str | Path) -> tuple[xr.Dataset, di
     Raises
     ------
     ValueError
-        If there is no result at all, or a damaged one.
+        If there is no result at all, a damaged one, or one that was made with other parameters than planned.
     """
     experiment = {task.name: task.experiment for task in tasks}
     names, seeds = list(experiment), sorted({task.seed for task in tasks})
-    found = {task: results.load(task.path(directory)) for task in tasks if task.path(directory).is_file()}
+    found = {task: record for task in tasks if (record := finished(task, directory)) is not None}
     if not found:
         raise ValueError(f"directory is {str(directory)!r}; it holds no result of the planned runs")
     example = next(iter(found.values()))
@@ -226,8 +249,10 @@ def collect(tasks: Sequence[Run], directory: str | Path) -> tuple[xr.Dataset, di
         made=len(found),
     )
     meta["missing"] = [f"{task.name}, seed {task.seed}" for task in tasks if task not in found]
-    meta["commit"] = ", ".join(sorted({str(a["commit"]) for a in attributes}))
-    return data, meta | {key: attributes[0][key] for key in ("versions", "machine")}
+    for key in ("commit", "machine"):
+        meta[key] = _joined(a[key] for a in attributes)
+    meta["versions"] = {name: _joined(a["versions"][name] for a in attributes) for name in meta["versions"]}
+    return data, meta
 
 
 def load(path: str | Path = DATA) -> xr.Dataset:
@@ -280,6 +305,6 @@ def load(path: str | Path = DATA) -> xr.Dataset:
     )
 
 
-def _json(value: Any) -> Any:
-    """Return what is left of a value after it was stored in JSON."""
-    return json.loads(json.dumps(value))
+def _joined(values: Iterable[object]) -> str:
+    """Name every value once."""
+    return ", ".join(sorted(set(map(str, values))))

@@ -1,0 +1,45 @@
+"""Threads over blocks: everything is done once, however it is cut, also in a child process."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from pbtlib.parallel import in_blocks
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize(("count", "block"), [(1, 10), (10, 3), (100, 7)])
+def test_every_item_is_worked_on_once(count, block, threads):
+    done = np.zeros(count, int)
+
+    def work(a, b):
+        done[a:b] += 1
+
+    in_blocks(work, count, block, threads)
+    assert (done == 1).all()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_child_has_threads_of_its_own():
+    """The parent's pool comes without its threads; work given to it would wait for ever."""
+    script = (
+        "import os\n"
+        "from pbtlib.parallel import in_blocks\n"
+        "done = set()\n"
+        "in_blocks(lambda a, b: done.add(a), 10, 2, 2)\n"
+        "child = os.fork()\n"
+        "done.clear()\n"
+        "in_blocks(lambda a, b: done.add(a), 10, 2, 2)\n"
+        "if child:\n"
+        "    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0\n"
+        "assert done == {0, 2, 4, 6, 8}, done\n"
+    )
+    with subprocess.Popen([sys.executable, "-W", "ignore", "-c", script], start_new_session=True) as process:
+        try:
+            assert process.wait(timeout=30) == 0
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, 9)
