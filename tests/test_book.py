@@ -120,7 +120,9 @@ def test_every_cell_ran_once_in_order_without_error_or_complaint(name):
 @CHAPTER
 def test_notebook_is_small_and_its_cells_short(name):
     assert (CHAPTERS / f"{name}.ipynb").stat().st_size < 1_000_000
-    assert max([len(cell.source.splitlines()) for cell in code_cells(stored(name))], default=0) <= 25
+    sources = [cell.source.splitlines() for cell in code_cells(stored(name))]
+    assert max(map(len, sources), default=0) <= 25
+    assert max((len(line) for source in sources for line in source), default=0) <= 98, "a screen of 1280 pixels"
 
 
 @CHAPTER
