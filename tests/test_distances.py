@@ -71,9 +71,20 @@ def test_bounded_lipschitz_and_wasserstein_on_the_line(key, spread):
 def test_bounded_lipschitz_is_a_metric(key, dimension):
     x, y, _, _ = atoms(key, dimension, 1.0)
     z = x[:3] + 0.5
-    assert D.bounded_lipschitz(x, x) == pytest.approx(0, abs=1e-12)
+    assert D.bounded_lipschitz(x, x) == 0
     assert D.bounded_lipschitz(x, y) == pytest.approx(D.bounded_lipschitz(y, x), abs=1e-12)
     assert D.bounded_lipschitz(x, y) <= D.bounded_lipschitz(x, z) + D.bounded_lipschitz(z, y) + 1e-12
+
+
+@pytest.mark.parametrize("gap", [1e-3, 1e-6, 1e-9])
+def test_near_laws_far_from_the_origin_are_told_apart_to_the_last_digits(gap):
+    """A cost by |x|² + |y|² − 2xy, the shortcut through a matrix product, cancels here."""
+    x = np.random.default_rng(4).uniform(-3, 3, (20, 3))
+    y = x + [gap, 0.0, 0.0]
+    assert D.bounded_lipschitz(x, y) == pytest.approx(np.abs(y - x)[:, 0].mean(), rel=1e-12, abs=0)
+    squares = (x**2).sum(1)[:, None] + (y**2).sum(1) - 2 * x @ y.T
+    shortcut = np.sqrt(np.maximum(squares.diagonal(), 0)).mean()
+    assert shortcut != pytest.approx(np.abs(y - x)[:, 0].mean(), rel=1e-12, abs=0)
 
 
 @pytest.mark.parametrize("gap", [0.0, 0.4, 1.9, 2.1, 50.0])
