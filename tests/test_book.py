@@ -23,8 +23,10 @@ from tools import ledger as ledger_page
 from tools.notebooks import (
     CHAPTERS,
     FIGURES,
+    METADATA_MARK,
     ROOT,
     TWINS,
+    _ids,
     claims_of,
     code_cells,
     figure_name,
@@ -32,6 +34,7 @@ from tools.notebooks import (
     is_edited,
     names,
     same_cells,
+    shown_metadata,
     to_twin,
 )
 
@@ -61,6 +64,19 @@ def test_edits_by_hand_are_seen(name):
     notebook.cells.pop()
     assert not is_edited(notebook)
     notebook.cells.append(nbformat.v4.new_code_cell("1 + 1"))
+    assert is_edited(notebook)
+
+
+@pytest.mark.parametrize("what", ["tags", "mystnb"])
+def test_an_edited_caption_or_tag_is_seen(what):
+    cell = nbformat.v4.new_code_cell("1", metadata={"tags": ["one"], "mystnb": {"figure": {"caption": "A line."}}})
+    notebook = nbformat.v4.new_notebook(cells=[cell])
+    cell.id = _ids(notebook)[0]
+    notebook.metadata[METADATA_MARK] = shown_metadata(notebook)
+    assert not is_edited(notebook)
+    cell.metadata["executionInfo"] = {"elapsed": 3}
+    assert not is_edited(notebook), "what an editor keeps for itself is no edit"
+    cell.metadata[what] = ["other"] if what == "tags" else {"figure": {"caption": "Another."}}
     assert is_edited(notebook)
 
 
@@ -351,6 +367,21 @@ def test_a_chapter_depends_on_the_library_it_reaches():
     reached = {path.name for path in build.library_files("from pbtlib.claims import claim\nimport numpy")}
     assert {"claims.py", "checks.py", "__init__.py"} <= reached
     assert "results.py" not in reached
+
+
+@pytest.mark.parametrize("code", ["x = (", "x = !ls", "len?", "%matplotlib inline\nx = 1"])
+def test_what_is_no_plain_python_has_a_fingerprint_too(code):
+    """So a typing error stops its own chapter when it runs, and not the whole build before."""
+    pages = [nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c)]) for c in (code, code + " ")]
+    assert build.fingerprint(pages[0]) != build.fingerprint(pages[1])
+
+
+def test_data_are_found_by_any_name_that_a_chapter_reads():
+    every = build.data_files("pd.read_csv(name)")
+    assert len(every) > 3
+    assert {p.stem for p in build.data_files("pd.read_csv('penguins.csv')")} == {"penguins"}
+    assert build.data_files("x = 1") == []
+    assert build.data_files("for path in folder.glob('*.csv'): pass") == every
 
 
 def test_fingerprint_follows_code_and_ignores_prose(monkeypatch, tmp_path):

@@ -49,12 +49,14 @@ def test_no_number_of_a_compared_output_survives():
     for text in found:
         seen = compared(text)
         assert not any(c.isdigit() or c in "±+−-[]." for c in seen), text
-        assert re.search(r"[^\W\d_]{3}", seen), f"nothing is left to compare of {text!r}"
+        assert re.search(r"[^\W\d_]", seen), f"nothing is left to compare of {text!r}"
         for other in OTHERS:
             assert compared(NUMBER.sub(other, text)) == seen, (text, other)
 
 
-@pytest.mark.parametrize("plant", ["{0}", " {0}", "[{0}", "± {0}", "+{0}", "−{0}", "={0}", "({0},", "\n{0}", "× 10⁻{0}"])
+@pytest.mark.parametrize(
+    "plant", ["{0}", " {0}", "[{0}", "± {0}", "+{0}", "−{0}", "={0}", "({0},", "\n{0}", "× 10⁻{0}"]
+)
 @pytest.mark.parametrize("number", ["3", "12.75", "1e-05", "2.e+10", ".5", "1,000", "nan", "inf"])
 def test_a_planted_number_is_not_compared(plant, number):
     words = "✓ one: measured {} holds"
@@ -81,6 +83,13 @@ def test_another_verdict_or_word_is_seen(other):
 # ---------------------------------------------------------------------------------------------- words
 
 
+def listed(test):
+    """Whether a condition only picks from a list that is written out: ``s in (3, 5)``."""
+    return (
+        isinstance(test, ast.Compare) and isinstance(test.ops[0], ast.In) and isinstance(test.comparators[0], ast.Tuple)
+    )
+
+
 def chosen_words(source):
     """Prints whose words, or whose number, a computation chooses: on another processor it may choose otherwise."""
     found = []
@@ -91,7 +100,7 @@ def chosen_words(source):
             picks = [n for n in inner if isinstance(n, ast.IfExp) or getattr(n, "attr", getattr(n, "id", "")) in PICKS]
             if branch or picks:
                 found.append(ast.unparse(node))
-        inside = branch or isinstance(node, (ast.If, ast.While))
+        inside = branch or (isinstance(node, (ast.If, ast.While)) and not listed(node.test))
         for child in ast.iter_child_nodes(node):
             walk(child, inside)
 
@@ -135,7 +144,17 @@ def test_what_depends_on_the_processor_passes_as_a_number_and_is_caught_as_a_wor
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=METADATA), tmp_path / "planted.ipynb")
     for level, failed in ((None, 0), ("default", int(native != "DEFAULT"))):
         environment = {**os.environ, **KERNEL_ENVIRONMENT, **({"ATEN_CPU_CAPABILITY": level} if level else {})}
-        words = ["-q", "-p", "no:cacheprovider", "--nbval-lax", "--nbval-sanitize-with", str(RULES), str(tmp_path)]
+        words = [
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "--nbval-lax",
+            "--nbval-sanitize-with",
+            str(RULES),
+            "--nbval-cell-timeout",
+            "600",
+            str(tmp_path),
+        ]
         done = subprocess.run(
             [sys.executable, "-m", "pytest", *words], cwd=tmp_path, env=environment, capture_output=True, text=True
         )

@@ -80,7 +80,7 @@ def test_bounded_lipschitz_is_a_metric(key, dimension):
 def test_near_laws_far_from_the_origin_are_told_apart_to_the_last_digits(gap):
     """A cost by |x|² + |y|² − 2xy, the shortcut through a matrix product, cancels here."""
     x = np.random.default_rng(4).uniform(-3, 3, (20, 3))
-    y = x + [gap, 0.0, 0.0]
+    y = x + np.array([gap, 0.0, 0.0])
     assert D.bounded_lipschitz(x, y) == pytest.approx(np.abs(y - x)[:, 0].mean(), rel=1e-12, abs=0)
     squares = (x**2).sum(1)[:, None] + (y**2).sum(1) - 2 * x @ y.T
     shortcut = np.sqrt(np.maximum(squares.diagonal(), 0)).mean()

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import nbformat
 import yaml
+from IPython.core.inputtransformer2 import TransformerManager
 from nbformat import NotebookNode
 
 import pbtlib
@@ -33,6 +34,7 @@ from tools.notebooks import (
     CHAPTERS,
     FIGURES,
     KERNEL_ENVIRONMENT,
+    METADATA_MARK,
     ROOT,
     TWINS,
     claims_of,
@@ -44,6 +46,7 @@ from tools.notebooks import (
     names,
     parameter,
     same_cells,
+    shown_metadata,
     store,
     to_twin,
     write_if_changed,
@@ -54,6 +57,7 @@ SOURCE = BUILD / "src"
 EXECUTED = BUILD / "executed"
 FRAMES = BUILD / "frames"
 LIBRARY = ROOT / "pbtlib"
+READERS = re.compile(r"open|open_\w+|read_\w+|load\w*|genfromtxt|fromfile|r?glob|iterdir|listdir|scandir|walk")
 SHARED = ("_config.yml", "_toc.yml", "assets", "data")
 
 
@@ -110,9 +114,17 @@ def library_files(code: str) -> list[Path]:
     return sorted(reached)
 
 
+def _parsed(code: str) -> ast.Module:
+    """The syntax tree of a notebook's code; an empty one if Python cannot read it, and then its chapter fails alone."""
+    try:
+        return ast.parse(TransformerManager().transform_cell(code))
+    except SyntaxError:
+        return ast.Module(body=[], type_ignores=[])
+
+
 def _imports(code: str) -> set[Path]:
     modules: set[str] = set()
-    for node in ast.walk(ast.parse(re.sub(r"^(\s*)[%!].*$", r"\1pass", code, flags=re.MULTILINE))):
+    for node in ast.walk(_parsed(code)):
         if isinstance(node, ast.Import):
             modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -129,9 +141,19 @@ def _imports(code: str) -> set[Path]:
 
 
 def data_files(code: str) -> list[Path]:
-    """The files of data/ that a piece of code reads: those it names, or all if it lists the folder."""
-    files = (path for path in (ROOT / "data").rglob("*") if path.is_file())
-    return sorted(path for path in files if path.stem in code or "glob(" in code)
+    """The data that a piece of code may read: what it names in data/ and chapters/, or all if it opens another name."""
+    files = [path for path in (ROOT / "data").rglob("*") if path.is_file()]
+    files += [path for path in CHAPTERS.glob("*") if path.is_file() and path.suffix not in (".ipynb", ".md", ".bib")]
+    unclear = any(isinstance(node, ast.Call) and _opens_unknown(node, files) for node in ast.walk(_parsed(code)))
+    return sorted(path for path in files if unclear or path.stem in code)
+
+
+def _opens_unknown(call: ast.Call, files: list[Path]) -> bool:
+    """Whether a call reads a file whose name does not stand in it."""
+    function = getattr(call.func, "attr", getattr(call.func, "id", ""))
+    words = {str(node.value) for node in ast.walk(call) if isinstance(node, ast.Constant)}
+    named = any(path.stem in word for path in files for word in words)
+    return bool(READERS.fullmatch(function)) and not named
 
 
 # ---------------------------------------------------------------------------------------------- executing
@@ -203,6 +225,7 @@ def execute_into_chapters(wanted: list[str]) -> int:
             )
     for name, notebook in executed(wanted, strict=True).items():
         made = notebook.metadata.pop("pbtlib")
+        notebook.metadata[METADATA_MARK] = shown_metadata(notebook)
         files = figure_files(name, notebook, made["figures"])
         for old in set(FIGURES.glob(f"{name}-*.csv")) - {FIGURES / file for file in files}:
             old.unlink()

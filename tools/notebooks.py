@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import tempfile
@@ -31,6 +32,7 @@ METADATA = {
     "language_info": {"name": "python"},
 }
 CHECKED = "nbval-check-output"
+METADATA_MARK = "pbtlib.shown"
 FAILURES = (CellExecutionError, CellTimeoutError, DeadKernelError)
 CELL_SECONDS = 600
 KERNEL_ENVIRONMENT = {
@@ -73,8 +75,19 @@ def _ids(notebook: NotebookNode) -> list[str]:
 
 
 def is_edited(notebook: NotebookNode) -> bool:
-    """Whether cells of a stored notebook were changed, added or moved by hand since `from_twin` made it."""
-    return [cell.get("id") for cell in notebook.cells] != _ids(notebook)
+    """Whether cells, captions, alternative texts or tags of a stored notebook were changed by hand since it was made.
+
+    A cell's id tells whether its source is the one it was made with; METADATA_MARK in a notebook's metadata does the
+    same for what Jupyter Book reads of the cells' metadata.
+    """
+    mark = notebook.metadata.get(METADATA_MARK)
+    return [cell.get("id") for cell in notebook.cells] != _ids(notebook) or mark not in (None, shown_metadata(notebook))
+
+
+def shown_metadata(notebook: NotebookNode) -> str:
+    """Hash of the cells' tags, captions and alternative texts: not of what an editor keeps there for itself."""
+    shown = [{key: cell.metadata[key] for key in ("tags", "mystnb") if key in cell.metadata} for cell in notebook.cells]
+    return hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def to_twin(notebook: NotebookNode) -> str:
