@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 __all__ = ["COMPILE", "draw_key", "fill", "normals"]
 
 
-
 def _keeps_compiled_code() -> bool:
     """Whether Numba finds a folder where it may keep compiled code; without one it refuses to cache at all."""
     try:

@@ -12,7 +12,7 @@ CONFIG = Path(__file__).resolve().parent.parent / "_config.yml"
 FIRST_LINE = "# Brings pbtlib where it is missing. The build writes this cell; it is not taken into the text."
 NEEDED = ("pbtlib", "numba", "torch", "xarray")
 
-TEMPLATE = f'''{FIRST_LINE}
+TEMPLATE = f"""{FIRST_LINE}
 def bring_pbtlib(address, branch):
     import importlib.metadata, importlib.util, site, subprocess, sys  # noqa: E401
     from pathlib import Path
@@ -39,7 +39,7 @@ def bring_pbtlib(address, branch):
         raise ImportError(f"NumPy {{old}} became {{now}}: restart the kernel and run the notebook again")
 
 
-bring_pbtlib({{address!r}}, {{branch!r}})'''
+bring_pbtlib({{address!r}}, {{branch!r}})"""
 
 
 def cell() -> NotebookNode:

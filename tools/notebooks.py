@@ -33,6 +33,7 @@ METADATA = {"kernelspec": KERNELSPEC, "language_info": {"name": "python"}}
 CHECKED = "nbval-check-output"
 FOLDED = {"hide-input", "hide-cell"}
 OURS = ("mystnb", "tags")
+UNNUMBERED = r"$$\begin{equation*}", r"\end{equation*}$$"
 FAILURES = (CellExecutionError, CellTimeoutError, DeadKernelError)
 CELL_SECONDS = 600
 KERNEL_ENVIRONMENT = {
@@ -53,9 +54,13 @@ def from_twin(path: Path) -> NotebookNode:
     """Read a twin as a notebook without outputs.
 
     Ids come from the sources, cells with a claim are tagged for nbval, what the book folds is folded in JupyterLab
-    too, and before the first code cell comes the one of `tools.bootstrap`.
+    too, displays are marked as unnumbered because JupyterLab would add numbers of its own to the paper's, and before
+    the first code cell comes the one of `tools.bootstrap`.
     """
     notebook = jupytext.read(path, fmt="md:myst")
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = re.sub(r"\$\$(.+?)\$\$", lambda m: m[1].join(UNNUMBERED), cell.source, flags=re.DOTALL)
     code = [k for k, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
     for k in code:
         cell = notebook.cells[k]
@@ -132,7 +137,10 @@ def _plain(notebook: NotebookNode) -> NotebookNode:
         metadata = {key: cell.metadata[key] for key in OURS if key in cell.metadata}
         tags = [tag for tag in metadata.pop("tags", []) if tag != CHECKED]
         new = getattr(nbformat.v4, f"new_{cell.cell_type}_cell")
-        made.cells.append(new(cell.source, metadata=metadata | ({"tags": tags} if tags else {})))
+        source = cell.source
+        for mark in UNNUMBERED if cell.cell_type == "markdown" else ():
+            source = source.replace(mark, "$$")
+        made.cells.append(new(source, metadata=metadata | ({"tags": tags} if tags else {})))
     return made
 
 
