@@ -19,6 +19,7 @@ VENV = ROOT / ".venv"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
 ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
+LAB_HOOK = "tools.lab.keep_language"
 
 COMMANDS = {
     "book": "run what changed and build the pages (in _build/html)",
@@ -74,7 +75,9 @@ def main() -> int:
             os.environ.update(ONE_THREAD)
             return call("-m", "benchmarks", *rest)
         case _:
-            return call("-m", "jupyterlab", "--notebook-dir", str(ROOT / "chapters"), *rest)
+            os.environ.update(ONE_THREAD, PYTHONHASHSEED="0")  # as the stored outputs were made
+            hook = f"--ContentsManager.pre_save_hook={LAB_HOOK}"
+            return call("-m", "jupyterlab", "--notebook-dir", str(ROOT / "chapters"), hook, *rest)
 
 
 def prepare() -> None:

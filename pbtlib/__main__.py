@@ -34,7 +34,7 @@ def main(words: Sequence[str] | None = None) -> int:
     checking.add_argument("files", nargs="*", type=Path, help="files (default: all of data/)")
     a = parser.parse_args(words)
     if a.command == "verify":
-        return verify(a.files or sorted((ROOT / "data").glob("*.nc")))
+        return verify(a.files or sorted(results.DATA.glob("*.nc")))
     tasks, directory = sweep.plan(a.scale), a.directory or ROOT / "_build" / "cartpole" / a.scale
     if a.command == "experiments":
         return experiments(tasks, directory)
@@ -57,7 +57,10 @@ def experiments(tasks: Sequence[sweep.Run], directory: Path) -> int:
 
 
 def verify(files: Sequence[Path]) -> int:
-    """Print the state of every file; return 1 if one is damaged, altered or not there."""
+    """Print the state of every file; return 1 if one is damaged, altered or not there, or if there is none."""
+    if not files:
+        print(f"There is no data file in {results.DATA}: nothing was verified.", file=sys.stderr)
+        return 1
     faults = 0
     for path in files:
         try:

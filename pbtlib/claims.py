@@ -35,6 +35,11 @@ STATUSES = (
 
 COMPUTED = STATUSES[:3]
 METADATA_KEY = "pbtlib.claim"
+PARTED = (
+    "This is not what the book records. If you changed a parameter or the code, that may be the cause; "
+    "if you changed nothing, either the claim or this computation is wrong"
+)
+_RED = "border-left: 0.4em solid #c4320a; padding-left: 0.6em; background: rgb(196 50 10 / 18%); font-weight: 600"
 
 
 class ClaimError(AssertionError):
@@ -303,10 +308,11 @@ def _line(
     control = _round(float(broken_.flat[off]), float(tolerance_.flat[off]))
     sign = {"=": "", "<=": "at most ", ">=": "at least "}[relation]
     mark = "✓" if agrees else "✗"
+    parted = "" if agrees else f". {PARTED}"
     return (
         f"{mark} {record.id}: measured {measured}{spread}{many}, predicted {sign}{predicted}, tolerance {scale:.2g}: "
         f"{'holds' if holds else 'fails'}; control {control}: {'holds' if control_holds else 'fails'}; "
-        f"recorded: {record.status}"
+        f"recorded: {record.status}{parted}"
     )
 
 
@@ -330,13 +336,14 @@ def _plain(values: NDArray[Any]) -> Any:
 def _show(verdict: Verdict) -> None:
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     if shell is None:
-        print(verdict.line)
+        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+        print(verdict.line.encode(encoding, "namereplace").decode(encoding))  # not every terminal has a check mark
         return
-    kind = "claim-ok" if verdict.agrees else "claim-bad"
+    kind, style = ("claim-ok", "") if verdict.agrees else ("claim-bad", f' style="{_RED}"')  # there is no CSS in a lab
     shell.display_pub.publish(
         data={
             "text/plain": verdict.line,
-            "text/html": f'<p class="claim {kind}" id="claim-{verdict.id}">{escape(verdict.line)}</p>',
+            "text/html": f'<p class="claim {kind}" id="claim-{verdict.id}"{style}>{escape(verdict.line)}</p>',
         },
         metadata={METADATA_KEY: {k: v for k, v in asdict(verdict).items() if k != "line"}},
     )

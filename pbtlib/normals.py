@@ -20,8 +20,24 @@ from numpy.typing import NDArray
 
 __all__ = ["COMPILE", "draw_key", "fill", "normals"]
 
-COMPILE: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": {"contract"}}
-"""Options of the compiled functions: free of the interpreter's lock, kept on disk, divisions that need no test."""
+
+def _keeps_compiled_code() -> bool:
+    """Whether Numba finds a folder where it may keep compiled code; without one it refuses to cache at all."""
+    try:
+        njit(cache=True)(_keeps_compiled_code)
+    except RuntimeError:
+        return False
+    return True
+
+
+COMPILE: dict[str, Any] = {
+    "nogil": True,
+    "cache": _keeps_compiled_code(),
+    "error_model": "numpy",
+    "fastmath": {"contract"},
+}
+"""Options of the compiled functions: free of the interpreter's lock, kept on disk where that can be written to,
+divisions that need no test."""
 
 _MASK, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)

@@ -19,7 +19,10 @@ from numpy.typing import NDArray
 
 __all__ = ["DATA", "as_json", "load", "load_arrays", "provenance", "save", "save_arrays"]
 
-DATA = Path(__file__).resolve().parent.parent / "data"
+_HERE = Path(__file__).resolve().parent
+DATA = _HERE / "data" if (_HERE / "data").is_dir() else _HERE.parent / "data"
+"""The folder of the book's data: inside an installed package, beside it in a checkout."""
+
 _LIBRARIES = ("numpy", "scipy", "numba", "torch", "gymnasium", "pbtlib")
 
 
@@ -95,8 +98,8 @@ def save(path: str | Path, data: xr.Dataset, meta: Mapping[str, Any], *, compres
 def load(path: str | Path) -> xr.Dataset:
     """Read a data set written by `save`, verify its checksum, and put its provenance into ``attrs``.
 
-    A relative path that leads nowhere from the working directory is looked for by its name in the ``data`` folder
-    beside the installed package, so that a notebook runs from any folder.
+    A relative path that leads nowhere from the working directory is looked for by its name in `DATA`, so that a
+    notebook runs from any folder.
 
     Raises
     ------
@@ -109,7 +112,10 @@ def load(path: str | Path) -> xr.Dataset:
     if not source.is_file() and not source.is_absolute() and (kept := DATA / source.name).is_file():
         source = kept
     if not source.is_file():
-        raise FileNotFoundError(f"path is {str(source)!r}; there is no such data file")
+        raise FileNotFoundError(
+            f"path is {str(source)!r}; there is no such data file there, nor of that name in {str(DATA)!r}. The book's "
+            "data files are in the folder data/ of its project, and come with pbtlib when it is installed from there"
+        )
     try:
         with xr.open_dataset(source, engine="h5netcdf") as opened:
             data = opened.load()
@@ -156,10 +162,8 @@ def _versions() -> dict[str, str]:
 
 
 def _commit() -> str | None:
-    here = Path(__file__).resolve().parent
-
     def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, check=True).stdout
+        return subprocess.run(["git", "-C", str(_HERE), *words], capture_output=True, text=True, check=True).stdout
 
     try:
         return git("rev-parse", "--short=12", "HEAD").strip() + ("+" if git("status", "--porcelain", "-uno") else "")

@@ -1,5 +1,9 @@
 """The ledger: well formed, and a claim tells the truth in both directions."""
 
+import re
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -73,6 +77,23 @@ def test_a_reader_sees_red_and_goes_on(book, monkeypatch, capsys):
     monkeypatch.setenv("PBTLIB_STRICT", "0")
     claim("two", measured=2.2, predicted=2, uncertainty=0.01, control=3)
     assert capsys.readouterr().out.startswith("✗ two")
+
+
+@pytest.mark.parametrize(("measured", "parts"), [(2.0, False), (2.2, True)])
+def test_a_parted_claim_is_red_without_the_books_style_sheet_and_says_what_may_be_the_cause(
+    measured, parts, book, monkeypatch
+):
+    shown = []
+    shell = SimpleNamespace(display_pub=SimpleNamespace(publish=lambda **what: shown.append(what)))
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    monkeypatch.setenv("PBTLIB_STRICT", "0")
+    claim("two", measured=measured, predicted=2, uncertainty=0.01, control=3)
+    (what,) = shown
+    html, text = what["data"]["text/html"], what["data"]["text/plain"]
+    assert ("style=" in html and "#c4320a" in html) == parts
+    assert ("If you changed a parameter" in html and "If you changed a parameter" in text) == parts
+    color = re.search(r"(?<![-\w])color:", html)
+    assert not color, "the words keep the editor's own colour, which can be read in the dark too"
 
 
 def test_uncomputed_and_unknown_claims_are_refused(book):

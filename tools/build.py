@@ -30,6 +30,7 @@ from nbformat import NotebookNode
 import pbtlib
 from pbtlib.claims import ledger
 from tools import ledger as ledger_page
+from tools.bootstrap import is_bootstrap
 from tools.notebooks import (
     CHAPTERS,
     FIGURES,
@@ -43,6 +44,7 @@ from tools.notebooks import (
     figure_name,
     from_twin,
     is_edited,
+    left_behind,
     names,
     parameter,
     same_cells,
@@ -90,7 +92,7 @@ def main() -> int:
 
 def fingerprint(notebook: NotebookNode) -> str:
     """Hash of all that a chapter's outputs depend on: code, figures' names, library, data, claims, the lock, Python."""
-    code = "\n".join(cell.source for cell in code_cells(notebook))
+    code = "\n".join(cell.source for cell in code_cells(notebook) if not is_bootstrap(cell))
     digest = hashlib.sha256(code.encode())
     for path in [*library_files(code), *data_files(code), ROOT / "requirements.lock", ROOT / "tools" / "drawn.py"]:
         digest.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
@@ -268,9 +270,11 @@ def figure_files(name: str, notebook: NotebookNode, figures: dict[str, str], *mo
 def take(name: str) -> int:
     """`take NAME`: make the twin follow an edited notebook; outputs are made anew by `exec`."""
     _check_name(name)
-    text = to_twin(nbformat.read(CHAPTERS / f"{name}.ipynb", as_version=4))
-    changed = write_if_changed(TWINS / f"{name}.md", text)
+    notebook, twin = nbformat.read(CHAPTERS / f"{name}.ipynb", as_version=4), TWINS / f"{name}.md"
+    changed = write_if_changed(twin, to_twin(notebook, twin.read_text()))
     print(f"chapters/text/{name}.md {'written; now run exec' if changed else 'unchanged'}")
+    if dropped := left_behind(notebook):
+        print(f"Notes of the editor that were not taken over: {', '.join(dropped)}")
     return 0
 
 

@@ -21,18 +21,20 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbformat import NotebookNode
 from tqdm import tqdm
 
-from tools import drawn
+from tools import bootstrap, drawn
+from tools.bootstrap import is_bootstrap
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = ROOT / "chapters"
 TWINS = CHAPTERS / "text"
 FIGURES = CHAPTERS / "figures"
-METADATA = {
-    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-    "language_info": {"name": "python"},
-}
+KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+METADATA = {"kernelspec": KERNELSPEC, "language_info": {"name": "python"}}
 CHECKED = "nbval-check-output"
 METADATA_MARK = "pbtlib.shown"
+FOLDED = {"hide-input", "hide-cell"}
+OURS = ("mystnb", "tags")
+UNNUMBERED = r"$$\begin{equation*}", r"\end{equation*}$$"
 FAILURES = (CellExecutionError, CellTimeoutError, DeadKernelError)
 CELL_SECONDS = 600
 KERNEL_ENVIRONMENT = {
@@ -50,14 +52,28 @@ def names() -> list[str]:
 
 
 def from_twin(path: Path) -> NotebookNode:
-    """Read a twin as a notebook without outputs: ids come from the sources, cells with a claim are tagged for nbval."""
+    """Read a twin as a notebook without outputs.
+
+    Ids come from the sources, cells with a claim are tagged for nbval, what the book folds is folded in JupyterLab
+    too, displays are marked as unnumbered because JupyterLab would add numbers of its own to the paper's, and before
+    the first code cell comes the one of `tools.bootstrap`.
+    """
     notebook = jupytext.read(path, fmt="md:myst")
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            cell.source = re.sub(r"\$\$(.+?)\$\$", lambda m: m[1].join(UNNUMBERED), cell.source, flags=re.DOTALL)
+    code = [k for k, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
+    for k in code:
+        cell = notebook.cells[k]
+        tags = list(cell.metadata.get("tags", []))
+        if FOLDED & set(tags):
+            cell.metadata["jupyter"] = {"source_hidden": True}
+        if "claim(" in cell.source and CHECKED not in tags:
+            cell.metadata["tags"] = [*tags, CHECKED]
+    if code:
+        notebook.cells.insert(code[0], bootstrap.cell())
     for cell, name in zip(notebook.cells, _ids(notebook), strict=True):
         cell.id = name
-        if cell.cell_type == "code":
-            tags = list(cell.metadata.get("tags", []))
-            if "claim(" in cell.source and CHECKED not in tags:
-                cell.metadata["tags"] = [*tags, CHECKED]
     notebook.metadata = nbformat.from_dict(METADATA)
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     return notebook
@@ -90,16 +106,79 @@ def shown_metadata(notebook: NotebookNode) -> str:
     return hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def to_twin(notebook: NotebookNode) -> str:
-    """Write a notebook as the text of its twin; the inverse of `from_twin` (outputs are left behind)."""
-    plain = nbformat.from_dict(notebook)
-    for cell in plain.cells:
-        tags = [tag for tag in cell.metadata.get("tags", []) if tag != CHECKED]
-        cell.metadata.pop("tags", None)
-        if tags:
-            cell.metadata["tags"] = tags
-    plain.metadata = nbformat.from_dict({"kernelspec": METADATA["kernelspec"]})
-    return jupytext.writes(plain, fmt="md:myst")
+def to_twin(notebook: NotebookNode, twin: str = "") -> str:
+    """Write a notebook as the text of its twin; the inverse of `from_twin` (outputs are left behind).
+
+    Parameters
+    ----------
+    notebook : NotebookNode
+        As stored, or as JupyterLab, Colab or VS Code saved it: what they note for themselves is left behind.
+    twin : str
+        The text as it is. Its head, and cells that the notebook did not change, keep their form to the letter.
+    """
+    plain = _plain(notebook)
+    written = jupytext.writes(plain, fmt="md:myst")
+    old, new = _texts(twin), _texts(written)
+    keys, wanted = _keys(jupytext.reads(twin, fmt="md:myst")), _keys(plain)
+    if (len(keys), len(wanted)) != (len(old), len(new)):
+        return written  # prose that looks like a border between cells
+    kept: dict[str, list[str]] = {}
+    for key, text in zip(keys, old, strict=True):
+        kept.setdefault(key, []).append(text)
+    body, before = "", ""
+    for cell, key, text in zip(plain.cells, wanted, new, strict=True):
+        same = kept[key].pop(0) if kept.get(key) else text
+        border = before == cell.cell_type == "markdown" and not same.startswith("+++")
+        body += ("+++\n\n" if border else "") + same.strip("\n") + "\n\n"
+        before = cell.cell_type
+    return _head(twin or written) + body.rstrip("\n") + "\n"
+
+
+def left_behind(notebook: NotebookNode) -> list[str]:
+    """Names of the notes in a notebook's cells that `to_twin` does not take over."""
+    return sorted({key for cell in notebook.cells for key in cell.metadata} - {*OURS, "jupyter"})
+
+
+def _plain(notebook: NotebookNode) -> NotebookNode:
+    """The cells of a twin: without outputs, without what is generated, and with our own metadata alone."""
+    spoken = {"name": "python", "pygments_lexer": "ipython3"}
+    made = nbformat.v4.new_notebook(metadata={"kernelspec": KERNELSPEC, "language_info": spoken})
+    for cell in notebook.cells:
+        if is_bootstrap(cell):
+            continue
+        metadata = {key: cell.metadata[key] for key in OURS if key in cell.metadata}
+        tags = [tag for tag in metadata.pop("tags", []) if tag != CHECKED]
+        new = getattr(nbformat.v4, f"new_{cell.cell_type}_cell")
+        source = cell.source
+        for mark in UNNUMBERED if cell.cell_type == "markdown" else ():
+            source = source.replace(mark, "$$")
+        made.cells.append(new(source, metadata=metadata | ({"tags": tags} if tags else {})))
+    return made
+
+
+def _keys(notebook: NotebookNode) -> list[str]:
+    """What the cells of a twin say, each in one form."""
+    cells = _plain(notebook).cells
+    return [json.dumps([cell.cell_type, cell.source, cell.metadata], sort_keys=True) for cell in cells]
+
+
+def _head(twin: str) -> str:
+    """The lines of a twin before its first cell."""
+    found = re.match(r"---\n.*?^---\n+", twin, re.DOTALL | re.MULTILINE)
+    return found[0] if found else ""
+
+
+def _texts(twin: str) -> list[str]:
+    """The text of each cell of a twin."""
+    fence = re.compile(r"^(```+)\{(code|raw)-cell\}.*?^\1 *$", re.DOTALL | re.MULTILINE)
+    body, texts, end = twin.removeprefix(_head(twin)), [], 0
+    for found in [*fence.finditer(body), None]:
+        prose = body[end : found.start() if found else len(body)]
+        texts += [text for text in re.split(r"^(?=\+\+\+)", prose, flags=re.MULTILINE) if text.strip("+\n ")]
+        if found:
+            texts.append(found[0])
+            end = found.end()
+    return texts
 
 
 def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
@@ -182,8 +261,9 @@ def execute(
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
-            cell.outputs = _merge_streams(cell.outputs)
-    notebook.metadata = nbformat.from_dict({**METADATA, "pbtlib": {"figures": figures}})
+            cell.outputs = [_as_saved(output) for output in _merge_streams(cell.outputs)]
+    spoken = notebook.metadata["language_info"]  # the kernel's own, which JupyterLab writes too
+    notebook.metadata = nbformat.from_dict({**METADATA, "language_info": spoken, "pbtlib": {"figures": figures}})
     return time.monotonic() - started
 
 
@@ -270,6 +350,17 @@ def write_if_changed(path: Path, content: str | bytes) -> bool:
     part.write_bytes(data)
     part.replace(path)
     return True
+
+
+def _as_saved(value: Any) -> Any:
+    """A JSON value as JavaScript writes it, where 1.0 is 1: saving a notebook in JupyterLab then changes no number."""
+    if isinstance(value, dict):
+        return nbformat.from_dict({key: _as_saved(inner) for key, inner in value.items()})
+    if isinstance(value, list):
+        return [_as_saved(inner) for inner in value]
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e21:
+        return int(value)
+    return value
 
 
 def _merge_streams(outputs: Iterable[NotebookNode]) -> list[NotebookNode]:

@@ -48,6 +48,20 @@ class FigureData(SphinxTransform):
                 figure += nodes.legend("", text, classes=["figure-data"])
 
 
+class Displays(SphinxTransform):
+    """Take the mark off displays that tells JupyterLab to number none of them; here only tags are numbers."""
+
+    default_priority = 210
+
+    def apply(self, **_: Any) -> None:
+        """Undo what `tools.notebooks.from_twin` does."""
+        for display in self.document.findall(nodes.math_block):
+            marked = re.fullmatch(r"\s*\\begin\{equation\*\}(.*)\\end\{equation\*\}\s*", display.astext(), re.DOTALL)
+            if marked and not display.get("nowrap"):
+                display.children = [nodes.Text(marked[1].strip("\n"))]
+                display.rawsource = marked[1]
+
+
 def _note(notes: list[str], start: str) -> str:
     return next((note.removeprefix(start) for note in notes if note.startswith(start)), "")
 
@@ -110,6 +124,7 @@ def write_one_page_as_many(app: Sphinx) -> None:
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register with Sphinx."""
     app.add_transform(FigureData)
+    app.add_transform(Displays)
     app.connect("config-inited", launch_only_with_an_address)
     app.connect("builder-inited", write_one_page_as_many)
     app.connect("html-page-context", mend)

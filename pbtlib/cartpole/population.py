@@ -30,6 +30,7 @@ from numpy.typing import ArrayLike, NDArray
 from pbtlib.cartpole.setting import WEIGHTS, Setting, decode, initial_weights
 from pbtlib.checks import check_array, check_number
 from pbtlib.evolution import Jump
+from pbtlib.normals import COMPILE
 
 __all__ = ["Population", "Trace", "copying", "new_population", "physics", "training", "window_mean"]
 
@@ -42,7 +43,7 @@ F = TypeVar("F", bound=Callable)
 
 def compiled(function: F) -> F:
     """Compile for threads, without fastmath: no rounding may depend on what the compiler inlines."""
-    njit: Any = numba.njit(nogil=True, cache=True, error_model="numpy")
+    njit: Any = numba.njit(nogil=True, cache=COMPILE["cache"], error_model="numpy")
     return njit(function)
 
 

@@ -34,7 +34,7 @@ SCALES = {
 FRESH = 1000
 """Added to the seed where configurations that one seed selected are tried again, so that all luck is drawn anew."""
 
-DATA = Path(__file__).parents[2] / "data" / "cartpole.nc"
+DATA = results.DATA / "cartpole.nc"
 """The sweep at the paper's size, stored with the book."""
 
 KEYS = ("n_steps", "m", "sigma", "mode")

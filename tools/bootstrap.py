@@ -1,0 +1,56 @@
+"""The first code cell of every stored notebook: it brings pbtlib to a Python that lacks it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import yaml
+from nbformat import NotebookNode
+
+CONFIG = Path(__file__).resolve().parent.parent / "_config.yml"
+FIRST_LINE = "# Brings pbtlib where it is missing. The build writes this cell; it is not taken into the text."
+NEEDED = ("pbtlib", "numba", "torch", "xarray")
+
+TEMPLATE = f"""{FIRST_LINE}
+def bring_pbtlib(address, branch):
+    import importlib.metadata, importlib.util, site, subprocess, sys  # noqa: E401
+    from pathlib import Path
+
+    if all(map(importlib.util.find_spec, {NEEDED})):
+        return
+    around = [Path.cwd(), *Path.cwd().parents]
+    checkout = next((p for p in around if (p / "pbtlib" / "claims.toml").is_file()), None)
+    if not checkout and not address:
+        raise ModuleNotFoundError("pbtlib, the library of this book, is not installed here, and the "
+            "folder of the book is not around this notebook. Either move the notebook into the "
+            "folder chapters/ of the book, or run: pip install FOLDER_OF_THE_BOOK")
+    source = ["--editable", str(checkout)] if checkout else [f"git+{{address}}@{{branch}}"]
+    print("Installing pbtlib and what it needs, which may take some minutes:", *source)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", *source]
+    done = subprocess.run(pip, capture_output=True, text=True)
+    if done.returncode:
+        raise ModuleNotFoundError(f"pip could not install pbtlib; it says\\n{{done.stderr}}")
+    added = [str(checkout)] if checkout else []  # a running kernel reads no .pth file
+    sys.path[:0] = added + ([site.getusersitepackages()] if site.ENABLE_USER_SITE else [])
+    importlib.invalidate_caches()
+    old = getattr(sys.modules.get("numpy"), "__version__", now := importlib.metadata.version("numpy"))
+    if old != now:
+        raise ImportError(f"NumPy {{old}} became {{now}}: restart the kernel and run the notebook again")
+
+
+bring_pbtlib({{address!r}}, {{branch!r}})"""
+
+
+def cell() -> NotebookNode:
+    """Return the cell for the address in _config.yml, folded in JupyterLab and left out of the book."""
+    repository = yaml.safe_load(CONFIG.read_text())["repository"]
+    source = TEMPLATE.replace("{address!r}", repr(repository["url"])).replace("{branch!r}", repr(repository["branch"]))
+    made = nbformat.v4.new_code_cell(source)
+    made.metadata = nbformat.from_dict({"jupyter": {"source_hidden": True}, "tags": ["remove-cell"]})
+    return made
+
+
+def is_bootstrap(cell: NotebookNode) -> bool:
+    """Whether a cell is the one that the build writes, now or for another address."""
+    return cell.cell_type == "code" and str(cell.source).startswith(FIRST_LINE)
