@@ -51,7 +51,7 @@ from tools.notebooks import (
 
 BUILD = ROOT / "_build"
 SOURCE = BUILD / "src"
-EXECUTED = BUILD / "executed"
+EXECUTED = BUILD / os.environ.get("PBTLIB_PASS", "") / "executed"  # other processors and versions keep their own
 FRAMES = BUILD / "frames"
 LIBRARY = ROOT / "pbtlib"
 SHARED = ("_config.yml", "_toc.yml", "assets", "data")
