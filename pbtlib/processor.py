@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 
 import llvmlite.binding
-import numba
+import numba.core.config
 import numpy as np
 import scipy.linalg  # noqa: F401  (SciPy brings an OpenBLAS of its own)
 from threadpoolctl import threadpool_info
@@ -32,7 +32,7 @@ def instruction_sets() -> dict[str, str]:
     simd = np.show_config(mode="dicts")["SIMD Extensions"]
     found = {
         "numpy": [*simd.get("baseline", []), *simd.get("found", [])][-1],
-        "numba": numba.config.CPU_NAME or llvmlite.binding.get_host_cpu_name(),
+        "numba": numba.core.config.CPU_NAME or llvmlite.binding.get_host_cpu_name(),
     }
     blas = {library["architecture"] for library in threadpool_info() if library["internal_api"] == "openblas"}
     if blas:
