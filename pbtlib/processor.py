@@ -32,7 +32,7 @@ def instruction_sets() -> dict[str, str]:
     simd = np.show_config(mode="dicts")["SIMD Extensions"]
     found = {
         "numpy": [*simd.get("baseline", []), *simd.get("found", [])][-1],
-        "numba": numba.core.config.CPU_NAME or llvmlite.binding.get_host_cpu_name(),
+        "numba": vars(numba.core.config)["CPU_NAME"] or llvmlite.binding.get_host_cpu_name(),
     }
     blas = {library["architecture"] for library in threadpool_info() if library["internal_api"] == "openblas"}
     if blas:
