@@ -370,6 +370,7 @@ def test_environment_file_installs_the_lock_and_the_processor_build_of_torch():
     *conda, last = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     assert last == {"pip": ["-r requirements.lock", "-e ."]}
     assert f"pytorch={lock()['torch']}=cpu*" in conda
+    assert f"pip install torch=={lock()['torch']}`" in (ROOT / "README.md").read_text()
 
 
 def test_every_package_has_a_lowest_version():
