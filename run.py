@@ -118,6 +118,7 @@ def prepare(venv: Path, requirements: Path, *, renew: bool = False) -> None:
     if not renew and stamp.is_file() and stamp.read_text() == recipe.hexdigest():
         return
     python, log = interpreter(venv), folder() / "setup.log"
+    log.unlink(missing_ok=True)
     print(f"Preparing {shown(venv)} from {shown(requirements)}: a few minutes, about 2 GB", flush=True)
     version = f"import sys, pip; raise SystemExit(sys.version_info[:2] != {sys.version_info[:2]})"
     if (
@@ -187,12 +188,12 @@ def call(*words: str, venv: Path | None = None, log: Path | None = None) -> int:
 
 
 def logged(words: list[str], log: Path, environment: os._Environ[str] | dict[str, str]) -> int:
-    """Run a command with its words in a log, a terminal showing how far it is; returns its exit code."""
+    """Run a command with its words added to a log, a terminal showing how far it is; returns its exit code."""
     log.parent.mkdir(parents=True, exist_ok=True)
     verbose, terminal = "PBTLIB_VERBOSE" in os.environ, sys.stdout.isatty()
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
     with (
-        log.open("w") as file,
+        log.open("a") as file,
         subprocess.Popen(words, cwd=ROOT, env=environment, encoding="utf-8", **pipes) as process,  # type: ignore[call-overload]
     ):
         for line in process.stdout:
@@ -275,7 +276,8 @@ def pytest(seed: int | None, rest: list[str], venv: Path | None = None) -> int:
     everything = ["tests", "chapters", "--nbval-lax", "--nbval-sanitize-with", "tests/nbval.cfg"]
     seeds = [] if seed is None else ["--seed", str(seed), f"--hypothesis-seed={seed}"]
     report, log = folder() / "test.xml", folder() / "test.log"
-    report.unlink(missing_ok=True)
+    for old in (report, log):
+        old.unlink(missing_ok=True)
     told = ["-q", "-n", "2", "--dist", "loadfile", "--color=no", f"--junitxml={report}"]
     chosen = [] if some(rest) else everything
     code = call("-m", "pytest", *told, *seeds, *chosen, *rest, venv=venv, log=log)
