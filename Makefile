@@ -1,13 +1,14 @@
-# Thin cover over run.py, which does the same on systems without make.
+# Thin cover over run.py, which does the same on systems without make. V=1 shows what goes to the logs.
 PYTHON ?= python3
-.PHONY: book test exec take seeds lab pdf zip shots lint bench clean help
+RUN = $(PYTHON) run.py $@ $(if $(V),--verbose)
+.PHONY: book test portable newest lowest exec take seeds lab pdf zip shots lint bench clean help
 book lab pdf zip shots lint bench clean:
-	@$(PYTHON) run.py $@
-test:
-	@$(PYTHON) run.py test $(if $(SEED),--seed $(SEED)) $(TESTS)
+	@$(RUN)
+test portable newest lowest:
+	@$(RUN) $(if $(SEED),--seed $(SEED)) $(TESTS)
 exec take:
-	@$(PYTHON) run.py $@ $(NAME)
+	@$(RUN) $(NAME)
 seeds:
-	@$(PYTHON) run.py seeds $(SEEDS)
+	@$(RUN) $(SEEDS)
 help:
 	@$(PYTHON) run.py --help

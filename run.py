@@ -1,29 +1,50 @@
 """The one way in: ``python run.py book`` and ``python run.py test`` do all the rest, on any system.
 
 The first call creates ``.venv`` beside this file and installs the exact versions of requirements.lock; later calls
-reuse it until pyproject.toml, the lock or the Python version change. Needs Python 3.11 to 3.13 and nothing else.
+reuse it until pyproject.toml, the lock or the Python version change. Needs Python 3.11 to 3.13 and nothing else. What
+pip and pytest say goes to _build/*.log; ``-v`` shows it.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
+import platform
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
-BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
-PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
 ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
 LAB_HOOK = "tools.lab.keep_language"
+QUIET = {"PBTLIB_STRICT": "1", "TQDM_DISABLE": "1", "PYTHONHASHSEED": "0"}
+
+BASELINE = {
+    "OPENBLAS_CORETYPE": "Nehalem",
+    "ATEN_CPU_CAPABILITY": "default",
+    "ONEDNN_MAX_CPU_ISA": "SSE41",
+    "MKL_ENABLE_INSTRUCTIONS": "SSE4_2",
+    "NUMBA_CPU_NAME": "x86-64",
+    "NUMBA_CPU_FEATURES": "+sse2",
+    "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4 AVX512_ICL AVX512_SPR",
+    "GLIBC_TUNABLES": "glibc.cpu.hwcaps=-AVX2,-FMA,-AVX,-AVX512F",
+}
+"""What makes the libraries compute as on the oldest x86-64 processor; read when they are loaded."""
+IN_FORCE = {"numpy": "X86_V2", "numba": "x86-64", "openblas": "Nehalem", "aten": "DEFAULT"}
+"""What `pbtlib.processor.instruction_sets` returns then."""
 
 COMMANDS = {
     "book": "run what changed and build the pages (in _build/html)",
     "test": "every check: unit tests, then all notebooks against their stored outputs",
+    "portable": "the same checks as on the oldest x86-64 processor, less those of the pages",
+    "newest": "the same with the newest versions that pyproject.toml allows (or only the tests named)",
+    "lowest": "the same with the lowest versions that pyproject.toml allows (or only the tests named)",
     "exec": "write fresh outputs into chapters/ (all chapters, or those named)",
     "take": "take an edited notebook over into its text twin",
     "seeds": "run all chapters under other seeds (seeds 1 2 3)",
@@ -35,6 +56,7 @@ COMMANDS = {
     "bench": "the benchmarks, as ratios within one run",
     "clean": "remove what was built",
 }
+CHECKS = ("test", "portable", "newest", "lowest")
 
 
 def main() -> int:
@@ -42,17 +64,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="run.py",
         description="Build, test and use the book.",
-        epilog="\n".join(f"  {name:<6} {text}" for name, text in COMMANDS.items()),
+        epilog="\n".join(f"  {name:<8} {text}" for name, text in COMMANDS.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("command", choices=COMMANDS, metavar="command")
-    parser.add_argument("--seed", type=int, help="seed of the statistical tests (test)")
+    parser.add_argument("--seed", type=int, help=f"seed of the statistical tests ({', '.join(CHECKS)})")
+    parser.add_argument("-v", "--verbose", action="store_true", help="show what goes to the logs")
     parser.add_argument("rest", nargs="*", help="names of chapters, seeds, or paths of tests")
     arguments, options = parser.parse_known_args()
-    if options and arguments.command not in ("test", "lab", "bench"):
-        parser.error(f"unknown options {' '.join(options)} (test, lab and bench pass theirs on)")
-    if arguments.seed is not None and arguments.command != "test":
-        parser.error(f"--seed goes with test, not with {arguments.command}")
+    if options and arguments.command not in (*CHECKS, "lab", "bench"):
+        parser.error(f"unknown options {' '.join(options)} ({', '.join(CHECKS)}, lab and bench pass theirs on)")
+    if arguments.seed is not None and arguments.command not in CHECKS:
+        parser.error(f"--seed goes with {', '.join(CHECKS)}, not with {arguments.command}")
     if arguments.rest and arguments.command in ("book", "pdf", "zip", "lint", "clean"):
         parser.error(f"{arguments.command} takes no names, not {' '.join(arguments.rest)}")
     if not (3, 11) <= sys.version_info[:2] <= (3, 13):
@@ -60,13 +83,19 @@ def main() -> int:
     if arguments.command == "clean":
         shutil.rmtree(ROOT / "_build", ignore_errors=True)
         return 0
-    prepare()
+    if arguments.verbose:
+        os.environ["PBTLIB_VERBOSE"] = "1"
     rest = [*arguments.rest, *options]
+    if arguments.command in ("newest", "lowest"):
+        return versions(arguments.command, arguments.seed, rest)
+    prepare(VENV, ROOT / "requirements.lock")
     match arguments.command:
         case "book" | "exec" | "take" | "seeds":
             return call("-m", "tools.build", arguments.command, *rest)
         case "test":
             return test(arguments.seed, rest)
+        case "portable":
+            return portable(arguments.seed, rest)
         case "pdf" | "zip" | "shots":
             return call("-m", "tools.build", "book") or call("-m", "tools.takeaway", arguments.command, *rest)
         case "lint":
@@ -80,37 +109,106 @@ def main() -> int:
             return call("-m", "jupyterlab", "--notebook-dir", str(ROOT / "chapters"), hook, *rest)
 
 
-def prepare() -> None:
-    """Create or renew the environment when what defines it has changed."""
+# ---------------------------------------------------------------------------------------------- environments
+
+
+def prepare(venv: Path, requirements: Path, *, renew: bool = False) -> None:
+    """Create or renew an environment when what defines it has changed, or in any case."""
     recipe = hashlib.sha256(sys.version.encode())
-    for name in ("pyproject.toml", "requirements.lock"):
-        recipe.update((ROOT / name).read_bytes())
-    stamp = VENV / "recipe.sha256"
-    if stamp.is_file() and stamp.read_text() == recipe.hexdigest():
+    for path in (ROOT / "pyproject.toml", requirements):
+        recipe.update(path.read_bytes())
+    stamp = venv / "recipe.sha256"
+    if not renew and stamp.is_file() and stamp.read_text() == recipe.hexdigest():
         return
-    print("Preparing .venv from requirements.lock (a few minutes, about 2 GB)", flush=True)
+    python, log = interpreter(venv), folder() / "setup.log"
+    log.unlink(missing_ok=True)
+    print(f"Preparing {shown(venv)} from {shown(requirements)}: a few minutes, about 2 GB", flush=True)
     version = f"import sys, pip; raise SystemExit(sys.version_info[:2] != {sys.version_info[:2]})"
     if (
-        not PYTHON.is_file()
-        or subprocess.run([str(PYTHON), "-c", version], capture_output=True, check=False).returncode
+        not python.is_file()
+        or subprocess.run([str(python), "-c", version], capture_output=True, check=False).returncode
     ):
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)], check=True)
-    pip = [str(PYTHON), "-m", "pip", "--disable-pip-version-check"]
-    subprocess.run([*pip, "install", "-r", str(ROOT / "requirements.lock")], check=True)
-    subprocess.run([*pip, "install", "--quiet", "--no-deps", "--editable", str(ROOT)], check=True)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(venv)], check=True)
+    pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install"]
+    newer = ["--upgrade", "--upgrade-strategy", "eager"] if renew else []
+    for words in ([*pip, *newer, "-r", str(requirements)], [*pip, "--no-deps", "--editable", str(ROOT)]):
+        if logged(words, log, os.environ):
+            last = [line for line in log.read_text(errors="replace").splitlines() if "ERROR" in line][-3:]
+            raise SystemExit("\n".join([*last, f"{shown(venv)} could not be prepared: {shown(log)} says why."]))
     stamp.write_text(recipe.hexdigest())
 
 
-def call(*words: str) -> int:
+def bounds(which: str) -> list[str]:
+    """What pyproject.toml asks for, as it stands (newest) or each at its lower bound (lowest).
+
+    PyTorch stays at the version of the lock, since another may be the build for graphics cards, several gigabytes
+    large; the environment variable PBTLIB_TORCH names another version.
+    """
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = [*project["dependencies"], *(r for group in project["optional-dependencies"].values() for r in group)]
+    if which == "lowest":
+        asked = [re.sub(r">=([^,]+).*", r"==\1", requirement) for requirement in asked]
+    (locked,) = re.findall(r"^torch==(\S+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    torch = f"torch=={os.environ.get('PBTLIB_TORCH') or locked}"
+    return [torch if re.match(r"torch\b", requirement) else requirement for requirement in asked]
+
+
+def interpreter(venv: Path) -> Path:
+    """The Python of an environment."""
+    return venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def folder() -> Path:
+    """Where this pass keeps its logs, compiled code and executed chapters."""
+    return ROOT / "_build" / os.environ.get("PBTLIB_PASS", "")
+
+
+def shown(path: Path) -> str:
+    """A path as a reader in the project's folder writes it."""
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
+
+
+# ---------------------------------------------------------------------------------------------- running
+
+
+def call(*words: str, venv: Path | None = None, log: Path | None = None) -> int:
     """Run Python of the environment in the project's folder and return its exit code."""
-    path = os.pathsep.join([str(BIN), os.environ.get("PATH", "")])
+    python = interpreter(venv or VENV)
     compiled = hashlib.sha256(b"".join(file.read_bytes() for file in sorted((ROOT / "pbtlib").rglob("*.py"))))
-    cache = ROOT / "_build" / "numba" / compiled.hexdigest()[:16]  # Numba's own place does not follow imports
+    cache = folder() / "numba" / compiled.hexdigest()[:16]  # Numba's own place does not follow imports
     if not cache.is_dir():
         shutil.rmtree(cache.parent, ignore_errors=True)
         cache.mkdir(parents=True)
-    environment = {**os.environ, "PATH": path, "PYTHONUTF8": "1", "NUMBA_CACHE_DIR": str(cache)}
-    return subprocess.run([str(PYTHON), *words], cwd=ROOT, env=environment, check=False).returncode
+    environment = {
+        **os.environ,
+        "PATH": os.pathsep.join([str(python.parent), os.environ.get("PATH", "")]),
+        "PYTHONUTF8": "1",
+        "NUMBA_CACHE_DIR": str(cache),
+    }
+    if log is not None:
+        return logged([str(python), *words], log, environment)
+    return subprocess.run([str(python), *words], cwd=ROOT, env=environment, check=False).returncode
+
+
+def logged(words: list[str], log: Path, environment: os._Environ[str] | dict[str, str]) -> int:
+    """Run a command with its words added to a log, a terminal showing how far it is; returns its exit code."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    verbose, terminal = "PBTLIB_VERBOSE" in os.environ, sys.stdout.isatty()
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
+    with (
+        log.open("a") as file,
+        subprocess.Popen(words, cwd=ROOT, env=environment, encoding="utf-8", **pipes) as process,  # type: ignore[call-overload]
+    ):
+        for line in process.stdout:
+            file.write(line)
+            file.flush()
+            if verbose:
+                print(line, end="", flush=True)
+            elif terminal and (far := re.search(r"\[ *(\d+%)\]", line)):
+                print(f"\r{far[1]:>4} of the tests", end="", flush=True)
+    if terminal and not verbose:
+        print("\r", end="")
+    return int(process.returncode)
 
 
 def lint() -> int:
@@ -119,16 +217,81 @@ def lint() -> int:
     return max([call(*words) for words in checks])
 
 
-def test(seed: int | None, paths: list[str]) -> int:
+# ---------------------------------------------------------------------------------------------- tests
+
+
+def test(seed: int | None, rest: list[str]) -> int:
     """Unit tests, and unless only some paths are asked for, of the whole: the pages and the notebooks too."""
-    everything = ["tests", "chapters", "--nbval-lax", "--nbval-sanitize-with", "tests/nbval.cfg"]
-    some = any((ROOT / path.partition("::")[0]).exists() for path in paths)
-    chosen = paths if some else [*everything, *paths]
-    more = [] if seed is None else ["--seed", str(seed), f"--hypothesis-seed={seed}"]
-    os.environ.update(ONE_THREAD, PBTLIB_STRICT="1", TQDM_DISABLE="1", PYTHONHASHSEED="0")
-    if not some and (failed := call("-m", "tools.build", "book")):
+    os.environ.update(ONE_THREAD | QUIET)
+    whole = not some(rest)
+    if whole and (failed := call("-m", "tools.build", "book")):
         return failed
-    return call("-m", "pytest", "-n", "2", "--dist", "loadfile", *more, *chosen)
+    if whole:
+        call("-m", "tools.browser")
+    return pytest(seed, rest)
+
+
+def portable(seed: int | None, rest: list[str]) -> int:
+    """The checks as on the oldest x86-64 processor, with compiled code and executed chapters of their own."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        print(f"Nothing was run: 'portable' is for x86-64 processors, and this is {platform.machine()}.")
+        return 0
+    os.environ.update(BASELINE | ONE_THREAD | QUIET | {"PBTLIB_PASS": "portable"})
+    found = subprocess.run(
+        [str(interpreter(VENV)), "-c", "import json, pbtlib.processor as p; print(json.dumps(p.instruction_sets()))"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    if parted := not_in_force(json.loads(found.stdout)):
+        print(f"The baseline is not in force, so nothing was run: {'; '.join(parted)}.")
+        return 1
+    print("As on the oldest x86-64 processor: " + ", ".join(f"{name} {it}" for name, it in IN_FORCE.items()))
+    return away(seed, rest)
+
+
+def not_in_force(found: dict[str, str]) -> list[str]:
+    """Which libraries compute with other instructions than the baseline's."""
+    return [f"{name} reports {found.get(name)}, not {it}" for name, it in IN_FORCE.items() if found.get(name) != it]
+
+
+def versions(which: str, seed: int | None, rest: list[str]) -> int:
+    """The checks with the newest or lowest versions, in an environment of their own (_build/newest, _build/lowest)."""
+    os.environ.update(ONE_THREAD | QUIET | {"PBTLIB_PASS": which})
+    wanted, venv = folder() / "requirements.txt", folder() / "venv"
+    wanted.parent.mkdir(parents=True, exist_ok=True)
+    wanted.write_text("\n".join(bounds(which)) + "\n")
+    prepare(venv, wanted, renew=which == "newest")
+    lock = "tests/test_book.py::test_lock_holds_what_pyproject_asks_for_and_is_what_is_installed"
+    return away(seed, [*rest, "--deselect", lock], venv)
+
+
+def away(seed: int | None, rest: list[str], venv: Path | None = None) -> int:
+    """What a pass on other terms repeats: all but the pages, which would be the same."""
+    if not some(rest) and (failed := call("-m", "tools.build", "run", venv=venv)):
+        return failed
+    return pytest(seed, ["-m", "not pages", *rest], venv)
+
+
+def pytest(seed: int | None, rest: list[str], venv: Path | None = None) -> int:
+    """Run tests with their words in a log, then say in a few lines how they ended."""
+    everything = ["tests", "chapters", "--nbval-lax", "--nbval-sanitize-with", "tests/nbval.cfg"]
+    seeds = [] if seed is None else ["--seed", str(seed), f"--hypothesis-seed={seed}"]
+    report, log = folder() / "test.xml", folder() / "test.log"
+    for old in (report, log):
+        old.unlink(missing_ok=True)
+    told = ["-q", "-n", "2", "--dist", "loadfile", "--color=no", f"--junitxml={report}"]
+    chosen = [] if some(rest) else everything
+    code = call("-m", "pytest", *told, *seeds, *chosen, *rest, venv=venv, log=log)
+    call("-m", "tools.summary", str(report), str(log), venv=venv)
+    return code
+
+
+def some(rest: list[str]) -> bool:
+    """Whether words name paths of tests, so that only these are run."""
+    skip = {k + 1 for k, word in enumerate(rest) if word in ("--deselect", "--ignore")}
+    return any((ROOT / word.partition("::")[0]).exists() for k, word in enumerate(rest) if k not in skip)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from pbtlib.processor import instruction_sets
+
 __all__ = ["DATA", "as_json", "load", "load_arrays", "provenance", "save", "save_arrays"]
 
 _HERE = Path(__file__).resolve().parent
@@ -45,8 +47,8 @@ def provenance(
     Returns
     -------
     dict
-        JSON values: the arguments, library versions, machine, and the commit (None outside a checkout; a trailing
-        ``+`` says that files differed from it).
+        JSON values: the arguments, library versions, machine, the instruction sets that the libraries computed with,
+        and the commit (None outside a checkout; a trailing ``+`` says that files differed from it).
     """
     if made > planned:
         raise ValueError(f"made is {made}; it must be at most planned = {planned}")
@@ -57,6 +59,7 @@ def provenance(
         "runs": {"planned": planned, "made": made, "missing": planned - made},
         "versions": {"python": platform.python_version(), **_versions()},
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
+        "instructions": instruction_sets(),
         "commit": _commit(),
     }
 

@@ -1,7 +1,12 @@
-"""One seed for every statistical test: ``pytest --seed n`` (``make test SEED=n``)."""
+"""What tests share: one seed, ``pytest --seed n`` (``make test SEED=n``); the built pages, and a mark."""
+
+import os
 
 import numpy as np
 import pytest
+
+from tools.browser import NONE, chromium_path
+from tools.build import BUILD
 
 
 def pytest_addoption(parser):
@@ -23,3 +28,24 @@ def rng(seed, request):
 def _numpy_errors_raise():
     with np.errstate(divide="raise", invalid="raise", over="raise"):
         yield
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark the tests of the built pages, which are the same on every processor (``-m 'not pages'``)."""
+    for item in items:
+        if "pages" in getattr(item, "fixturenames", ()):
+            item.add_marker("pages")
+
+
+@pytest.fixture(scope="session")
+def pages():
+    """The folder of the built pages, on a machine with a browser to look at them; returns both."""
+    browser = chromium_path()
+    if browser is None:
+        if os.environ.get("CI"):
+            pytest.fail("CI must have a Chromium for the tests of the pages")
+        pytest.skip(NONE)
+    if not (BUILD / "html" / "index.html").is_file():
+        pytest.fail("the book is not built; run `make book` first")
+    return BUILD / "html", browser

@@ -17,6 +17,7 @@ import yaml
 from jupyter_book.config import validate_yaml
 from packaging.requirements import Requirement
 
+import run
 from pbtlib.claims import ledger
 from tools import build
 from tools import ledger as ledger_page
@@ -90,6 +91,32 @@ def test_an_edited_notebook_is_not_written_over(tmp_path, monkeypatch):
     with pytest.raises(SystemExit, match=f"take {name}"):
         build.execute_into_chapters([name])
     assert (tmp_path / f"{name}.ipynb").read_bytes() == kept
+
+
+@CHAPTER
+def test_stored_outputs_say_what_machine_they_were_made_on(name):
+    assert re.match(r"Python 3\.\d+\.\d+ on \S+ \S+ \(.*numpy \S+", build.stored_on()[name]), "run `make exec`"
+
+
+def test_the_record_of_a_machine_changes_only_with_the_outputs(tmp_path, monkeypatch):
+    """Executing anew on another machine what comes out the same leaves every file as it was."""
+    name = "07_conclusion"
+    for folder in ("CHAPTERS", "FIGURES"):
+        monkeypatch.setattr(build, folder, tmp_path)
+    monkeypatch.setattr(build, "MADE", tmp_path / "made.json")
+    monkeypatch.setattr(build, "ledger_pages", lambda chapters: {})
+
+    def make(on, text="2"):
+        page = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text, id="a")])
+        page.metadata["pbtlib"] = {"figures": {}, "on": on}
+        monkeypatch.setattr(build, "executed", lambda wanted, strict: {name: page})
+        monkeypatch.setattr(build, "is_edited", lambda notebook: False)
+        build.execute_into_chapters([name])
+        return build.stored_on()
+
+    assert make("first") == {name: "first"}
+    assert make("second") == {name: "first"}
+    assert make("second", "3") == {name: "second"}
 
 
 FAULTS = {"import os; os._exit(1)": "DeadKernelError", "1 / 0": "CellExecutionError"}
@@ -355,9 +382,26 @@ def test_lock_is_portable():
     assert not re.search(r"nvidia|cuda|\+cpu|https?:|--index|--find-links| @ ", text)
 
 
-def test_environment_file_installs_the_lock():
-    pip = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"][-1]["pip"]
-    assert pip == ["-r requirements.lock", "-e ."]
+def test_environment_file_installs_the_lock_and_the_processor_build_of_torch():
+    *conda, last = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    assert last == {"pip": ["-r requirements.lock", "-e ."]}
+    assert f"pytorch={lock()['torch']}=cpu*" in conda
+    assert f"pip install torch=={lock()['torch']}`" in (ROOT / "README.md").read_text()
+
+
+def test_every_package_has_a_lowest_version():
+    """`make lowest` installs exactly these; a bound without one would be no promise."""
+    asked = [Requirement(line) for line in run.bounds("lowest")]
+    assert all([s.operator for s in requirement.specifier] == ["=="] for requirement in asked)
+    assert [Requirement(line).name for line in run.bounds("newest")] == [requirement.name for requirement in asked]
+
+
+def test_torch_stays_at_the_version_of_the_lock_unless_one_is_named(monkeypatch):
+    monkeypatch.delenv("PBTLIB_TORCH", raising=False)
+    for which in ("newest", "lowest"):
+        assert f"torch=={lock()['torch']}" in run.bounds(which)
+    monkeypatch.setenv("PBTLIB_TORCH", "9.9")
+    assert "torch==9.9" in run.bounds("newest")
 
 
 # ---------------------------------------------------------------------------------------------- what a build redoes

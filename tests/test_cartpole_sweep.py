@@ -61,7 +61,7 @@ def test_a_dask_cluster_gives_the_same_results(here, tmp_path):
     """Two worker processes of a local cluster, chosen by joblib's configuration alone."""
     seed, directory = here
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster,
         Client(cluster) as client,
         joblib.parallel_config("dask"),
     ):

@@ -1,5 +1,6 @@
 """The one way in: what `run.py` passes on, what it refuses, and when it makes its environment anew."""
 
+import json
 import subprocess
 import sys
 
@@ -13,8 +14,8 @@ def calls(monkeypatch):
     """What would be run, in place of running it; nothing is prepared."""
     made = []
     monkeypatch.setattr(run.os, "environ", dict(run.os.environ))
-    monkeypatch.setattr(run, "prepare", lambda: None)
-    monkeypatch.setattr(run, "call", lambda *words: made.append(words) or 0)
+    monkeypatch.setattr(run, "prepare", lambda venv, requirements, renew=False: None)
+    monkeypatch.setattr(run, "call", lambda *words, venv=None, log=None: made.append(words) or 0)
     return made
 
 
@@ -45,15 +46,47 @@ def test_words_that_mean_nothing_are_refused(words, calls, monkeypatch, capsys):
 @pytest.mark.parametrize("options", [(), ("-n", "1"), ("--maxfail", "3"), ("-x",)])
 def test_the_whole_test_builds_the_pages_and_runs_the_notebooks(options, calls, monkeypatch):
     assert main(monkeypatch, "test", *options) == 0
-    book, test = calls
+    book, browser, test, summary = calls
     assert book == ("-m", "tools.build", "book")
+    assert browser == ("-m", "tools.browser")
     assert {"tests", "chapters", "--nbval-lax", *options} <= set(test)
+    assert summary[1] == "tools.summary"
+
+
+def test_another_pass_repeats_all_but_the_pages(calls, monkeypatch, tmp_path):
+    monkeypatch.setattr(run, "folder", lambda: tmp_path)
+    monkeypatch.setattr(run.platform, "machine", lambda: "x86_64")
+    answer = subprocess.CompletedProcess([], 0, json.dumps(run.IN_FORCE))
+    monkeypatch.setattr(run.subprocess, "run", lambda *_, **__: answer)
+    for which in ("portable", "newest", "lowest"):
+        calls.clear()
+        assert main(monkeypatch, which) == 0
+        chapters, test, _ = calls
+        assert chapters == ("-m", "tools.build", "run")
+        assert {"tests", "chapters", "not pages"} <= set(test)
+        assert run.os.environ["PBTLIB_PASS"] == which
+
+
+def test_a_baseline_that_is_not_in_force_runs_nothing(calls, monkeypatch, capsys):
+    monkeypatch.setattr(run.platform, "machine", lambda: "x86_64")
+    answer = subprocess.CompletedProcess([], 0, json.dumps(run.IN_FORCE | {"aten": "AVX512"}))
+    monkeypatch.setattr(run.subprocess, "run", lambda *_, **__: answer)
+    assert main(monkeypatch, "portable") == 1
+    assert not calls
+    assert "aten reports AVX512, not DEFAULT" in capsys.readouterr().out
+
+
+def test_other_processors_are_told_that_the_baseline_is_not_theirs(calls, monkeypatch, capsys):
+    monkeypatch.setattr(run.platform, "machine", lambda: "arm64")
+    assert main(monkeypatch, "portable") == 0
+    assert not calls
+    assert len(capsys.readouterr().out.splitlines()) == 1
 
 
 @pytest.mark.parametrize("path", ["tests/test_loop.py", "tests/test_loop.py::test_x", "tests"])
 def test_some_tests_run_alone(path, calls, monkeypatch):
     assert main(monkeypatch, "test", "--seed", "7", path) == 0
-    ((*words,),) = calls
+    (*words,), _ = calls
     assert path in words
     assert "chapters" not in words
     assert words[words.index("--seed") + 1] == "7"
@@ -61,7 +94,7 @@ def test_some_tests_run_alone(path, calls, monkeypatch):
 
 
 def test_a_book_that_fails_ends_the_test(calls, monkeypatch):
-    monkeypatch.setattr(run, "call", lambda *words: calls.append(words) or 3)
+    monkeypatch.setattr(run, "call", lambda *words, **_: calls.append(words) or 3)
     assert main(monkeypatch, "test") == 3
     assert len(calls) == 1
 
@@ -99,12 +132,44 @@ def test_an_environment_is_made_anew_only_if_it_is_unfit(state, made_anew, monke
         python.parent.mkdir(parents=True, exist_ok=True)
         return subprocess.CompletedProcess(words, int(words[1] == "-c" and state in ("other version", "no pip")))
 
-    for name, value in (("ROOT", tmp_path), ("VENV", venv), ("PYTHON", python)):
-        monkeypatch.setattr(run, name, value)
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    monkeypatch.setattr(run, "interpreter", lambda venv: python)
     monkeypatch.setattr(run.subprocess, "run", fake)
-    run.prepare()
+    monkeypatch.setattr(run, "logged", lambda words, log, environment: done.append(words) or 0)
+    run.prepare(venv, tmp_path / "requirements.lock")
     assert any(words[1:4] == ["-m", "venv", "--clear"] for words in done) == made_anew
     installs = [words for words in done if "install" in words]
     assert len(installs) == 2
-    run.prepare()
+    run.prepare(venv, tmp_path / "requirements.lock")
     assert len([words for words in done if "install" in words]) == 2, "what is ready is left alone"
+    run.prepare(venv, tmp_path / "requirements.lock", renew=True)
+    assert "--upgrade" in next(words for words in done[-2:] if "-r" in words)
+
+
+def test_an_installation_that_fails_says_why_in_a_few_lines(monkeypatch, tmp_path):
+    for name in ("pyproject.toml", "requirements.lock"):
+        (tmp_path / name).write_text("")
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    monkeypatch.setattr(run.subprocess, "run", lambda words, **_: subprocess.CompletedProcess(words, 0))
+
+    def fails(words, log, environment):
+        log.parent.mkdir(exist_ok=True)
+        log.write_text("Collecting a\nERROR: No matching distribution found for a\n")
+        return 1
+
+    monkeypatch.setattr(run, "logged", fails)
+    with pytest.raises(SystemExit, match=r"No matching distribution found for a\n.*_build/setup.log says why"):
+        run.prepare(tmp_path / ".venv", tmp_path / "requirements.lock")
+    assert not (tmp_path / ".venv" / "recipe.sha256").exists()
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_what_a_command_says_goes_to_its_log_and_is_shown_on_demand(verbose, monkeypatch, tmp_path, capsys):
+    monkeypatch.delenv("PBTLIB_VERBOSE", raising=False)
+    if verbose:
+        monkeypatch.setenv("PBTLIB_VERBOSE", "1")
+    log = tmp_path / "deep" / "x.log"
+    code = run.logged([sys.executable, "-c", "print('said'); raise SystemExit(3)"], log, dict(run.os.environ))
+    assert code == 3
+    assert log.read_text() == "said\n"
+    assert capsys.readouterr().out == ("said\n" if verbose else "")

@@ -1,6 +1,5 @@
 """What readers take away: the PDF of the whole book, the archive, the pictures of its pages."""
 
-import os
 import re
 import zipfile
 from html import unescape
@@ -16,20 +15,11 @@ from tools.build import BUILD, FIGURES, toc_files
 
 HTML = BUILD / "html"
 A4 = (595.3, 841.9)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _needs():
-    if takeaway.chromium_path() is None:
-        if os.environ.get("CI"):
-            pytest.fail("CI must have a Chromium for the PDF and the pictures")
-        pytest.skip("no Chromium on this machine (set CHROMIUM to its path)")
-    if not (HTML / "index.html").is_file():
-        pytest.fail("the book is not built; run `make book` first")
+pytestmark = pytest.mark.usefixtures("pages")
 
 
 @pytest.fixture(scope="module")
-def book(_needs):
+def book(pages):
     return PdfReader(takeaway.pdf())
 
 

@@ -20,7 +20,9 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import nbformat
 import yaml
@@ -29,6 +31,7 @@ from nbformat import NotebookNode
 
 import pbtlib
 from pbtlib.claims import ledger
+from pbtlib.processor import instruction_sets
 from tools import ledger as ledger_page
 from tools.bootstrap import is_bootstrap
 from tools.notebooks import (
@@ -56,7 +59,8 @@ from tools.notebooks import (
 
 BUILD = ROOT / "_build"
 SOURCE = BUILD / "src"
-EXECUTED = BUILD / "executed"
+MADE = CHAPTERS / "made.json"
+EXECUTED = BUILD / os.environ.get("PBTLIB_PASS", "") / "executed"  # other processors and versions keep their own
 FRAMES = BUILD / "frames"
 LIBRARY = ROOT / "pbtlib"
 READERS = re.compile(r"open|open_\w+|read_\w+|load\w*|genfromtxt|fromfile|r?glob|iterdir|listdir|scandir|walk")
@@ -191,7 +195,7 @@ def executed(wanted: list[str] | None = None, *, strict: bool) -> dict[str, Note
 
     def keep(name: str, seconds: float) -> None:
         sound = all(verdict["agrees"] for verdict in claims_of(chapters[name]))  # then strictness changes nothing
-        made = {"fingerprint": marks[name], "strict": strict or sound, "seconds": round(seconds, 1)}
+        made = {"fingerprint": marks[name], "strict": strict or sound, "seconds": round(seconds, 1), "on": machine()}
         chapters[name].metadata["pbtlib"].update(made)
         store(chapters[name], EXECUTED / f"{name}.ipynb")
 
@@ -225,20 +229,35 @@ def execute_into_chapters(wanted: list[str]) -> int:
                 f"chapters/{name}.ipynb has been edited: `take {name}` keeps the edits, "
                 f"`git checkout chapters/{name}.ipynb` drops them; then run exec again."
             )
+    machines = stored_on()
     for name, notebook in executed(wanted, strict=True).items():
         made = notebook.metadata.pop("pbtlib")
         notebook.metadata[METADATA_MARK] = shown_metadata(notebook)
         files = figure_files(name, notebook, made["figures"])
         for old in set(FIGURES.glob(f"{name}-*.csv")) - {FIGURES / file for file in files}:
             old.unlink()
-        for file, text in files.items():
-            write_if_changed(FIGURES / file, text)
+        drawn_anew = [write_if_changed(FIGURES / file, text) for file, text in files.items()]
         changed = store(notebook, CHAPTERS / f"{name}.ipynb")
+        if changed or any(drawn_anew) or name not in machines:
+            machines[name] = made["on"]
         print(f"chapters/{name}.ipynb {'written' if changed else 'unchanged'}")
+    write_if_changed(MADE, json.dumps(machines, indent=1, sort_keys=True) + "\n")
     paths = [path for name in names() if (path := CHAPTERS / f"{name}.ipynb").is_file()]
     for file, text in ledger_pages({path.stem: nbformat.read(path, as_version=4) for path in paths}).items():
         write_if_changed(CHAPTERS / file, text)
     return 0
+
+
+def stored_on() -> dict[str, str]:
+    """On which machine the stored outputs of each chapter were made; `make exec` changes it where it changes them."""
+    return dict(json.loads(MADE.read_text())) if MADE.is_file() else {}
+
+
+@cache
+def machine() -> str:
+    """What the last digits of this machine's results depend on, in words."""
+    libraries = ", ".join(f"{library} {name}" for library, name in sorted(instruction_sets().items()))
+    return f"Python {platform.python_version()} on {platform.system()} {platform.machine()} ({libraries})"
 
 
 def ledger_pages(chapters: dict[str, NotebookNode]) -> dict[str, str]:
@@ -370,7 +389,7 @@ def _lay_out(chapters: dict[str, NotebookNode]) -> None:
     for name, notebook in chapters.items():
         copy = nbformat.from_dict(notebook)
         made = copy.metadata.pop("pbtlib")
-        foot = nbformat.v4.new_markdown_cell(_provenance(notebook, made["seconds"]))
+        foot = nbformat.v4.new_markdown_cell(_provenance(name, notebook, made))
         foot.id = "provenance"
         copy.cells.append(foot)
         pages[Path("chapters") / f"{name}.ipynb"] = nbformat.writes(copy) + "\n"
@@ -380,7 +399,7 @@ def _lay_out(chapters: dict[str, NotebookNode]) -> None:
     plain = {path.name: path.read_text() for path in CHAPTERS.glob("*.md")}
     plain |= ledger_pages(chapters)
     for name, text in plain.items():
-        pages[Path("chapters") / name] = f"{text}\n\n{_provenance(None, None)}\n"
+        pages[Path("chapters") / name] = f"{text}\n\n{_provenance()}\n"
     for path in CHAPTERS.glob("*.bib"):
         pages[Path("chapters") / path.name] = path.read_text()
     wanted = {SOURCE / path for path in pages}
@@ -399,10 +418,11 @@ def _lay_out(chapters: dict[str, NotebookNode]) -> None:
             path.unlink()
 
 
-def _provenance(notebook: NotebookNode | None, seconds: float | None) -> str:
+def _provenance(name: str = "", notebook: NotebookNode | None = None, made: dict[str, Any] | None = None) -> str:
     parts = [f"pbtlib {pbtlib.__version__}", f"commit {commit()}"]
-    if notebook is not None and code_cells(notebook):
-        parts += [*_settings(notebook), f"executed in {seconds:.1f} s", f"Python {platform.python_version()}"]
+    if notebook is not None and made is not None and code_cells(notebook):
+        parts += [*_settings(notebook), f"executed in {made['seconds']:.1f} s", made["on"]]
+        parts += [f"outputs of the notebook stored with {on}" for on in [stored_on().get(name)] if on]
     return f'<p class="provenance">How this page was made: {" · ".join(parts)}.</p>'
 
 

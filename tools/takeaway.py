@@ -8,7 +8,6 @@ python -m tools.takeaway shots    _build/shots/, every page in three sizes (need
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import subprocess
 import tempfile
@@ -22,6 +21,7 @@ import yaml
 from playwright.sync_api import Browser, Page, sync_playwright
 
 import pbtlib
+from tools.browser import NONE, bring
 from tools.build import BUILD, ROOT, SOURCE, commit, environment, jupyter_book, toc_files
 
 HTML = BUILD / "html"
@@ -105,17 +105,12 @@ def main() -> int:
     return 0
 
 
-def chromium_path() -> str | None:
-    """Where the Chromium of this machine is."""
-    return os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
-
-
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """A headless Chromium of this machine."""
-    path = chromium_path()
+    path = bring()
     if path is None:
-        raise SystemExit("No Chromium on this machine; install one or set CHROMIUM to its path.")
+        raise SystemExit(f"This needs a browser: {NONE}.")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
         yield browser

@@ -1,0 +1,83 @@
+"""How a run of the tests ended, in a few lines: what passed, what was compared, what failed and why, what did not run.
+
+python -m tools.summary REPORT LOG    from pytest's JUnit report, and the log that its last line is in
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections import Counter
+from pathlib import Path
+from xml.etree import ElementTree
+
+from tools.build import EXECUTED, kept
+from tools.notebooks import ROOT, claims_of, names
+
+SHOWN = 8
+"""Failures that are told one by one."""
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m tools.summary", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("report", type=Path)
+    parser.add_argument("log", type=Path)
+    arguments = parser.parse_args()
+    log = arguments.log.relative_to(ROOT) if arguments.log.is_relative_to(ROOT) else arguments.log
+    if arguments.report.is_file():
+        print("\n".join(told(ElementTree.parse(arguments.report).getroot())))
+        print(f"All that was said is in {log}.")
+    else:
+        print(f"The tests did not get as far as a report; the end of {log}:")
+    lines = arguments.log.read_text(errors="replace").splitlines()
+    print("\n".join(lines[-1 if arguments.report.is_file() else -20 :]))
+    return 0
+
+
+def told(report: ElementTree.Element) -> list[str]:
+    """The lines that a report comes to.
+
+    Parameters
+    ----------
+    report : Element
+        Root of a JUnit report.
+
+    Returns
+    -------
+    list of str
+        First the failures, each with what was expected and found; one line for each cause for which tests did not run;
+        then what was compared.
+    """
+    cases = list(report.iter("testcase"))
+    lines = []
+    failures = [(case, bad) for case in cases for bad in (*case.findall("failure"), *case.findall("error"))]
+    for case, bad in failures[:SHOWN]:
+        lines += [f"FAILED {_name(case)}", *(f"    {line}" for line in _reasons(bad))]
+    if len(failures) > SHOWN:
+        lines.append(f"... and {len(failures) - SHOWN} more failures")
+    causes = Counter(skipped.get("message", "") for case in cases for skipped in case.findall("skipped"))
+    lines += [f"{number} tests did not run: {cause}." for cause, number in causes.items()]
+    chapters = {name for name in names() for case in cases if f"{name}.ipynb" in case.get("classname", "")}
+    if chapters:
+        executed = filter(None, (kept(EXECUTED / f"{name}.ipynb") for name in chapters))
+        verdicts = [verdict for notebook in executed for verdict in claims_of(notebook)]
+        agreed = sum(verdict["agrees"] for verdict in verdicts)
+        lines.append(f"{len(chapters)} chapters compared, {agreed} of {len(verdicts)} claims as recorded.")
+    return lines
+
+
+def _name(case: ElementTree.Element) -> str:
+    return f"{case.get('classname', '').replace('.', '/', 1)}::{case.get('name')}"
+
+
+def _reasons(bad: ElementTree.Element) -> list[str]:
+    """The lines of a failure that say what was expected and what found: pytest marks them with an E."""
+    text = re.sub(r"(\x1b|#x1B)\[[0-9;]*m", "", bad.text or "")
+    marked = [line[1:].strip() for line in text.splitlines() if re.match(r"E\s", line)]
+    plain = [line.strip() for line in (bad.get("message") or text).splitlines()]
+    return [line[:200] for line in marked or plain if line][:6]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
