@@ -63,11 +63,11 @@ def main() -> int:
     rest = [*arguments.rest, *options]
     match arguments.command:
         case "book" | "exec" | "take" | "seeds":
-            return call("-m", "tools.build", arguments.command, *rest)
+            return call("-m", "book.build", arguments.command, *rest)
         case "test":
             return test(arguments.seed, rest)
         case "pdf" | "zip" | "shots":
-            return call("-m", "tools.build", "book") or call("-m", "tools.takeaway", arguments.command, *rest)
+            return call("-m", "book.build", "book") or call("-m", "book.takeaway", arguments.command, *rest)
         case "lint":
             return lint()
         case "bench":
@@ -123,7 +123,7 @@ def test(seed: int | None, paths: list[str]) -> int:
     chosen = paths if some else [*everything, *paths]
     more = [] if seed is None else ["--seed", str(seed), f"--hypothesis-seed={seed}"]
     os.environ.update(ONE_THREAD, PBTLIB_STRICT="1", TQDM_DISABLE="1", PYTHONHASHSEED="0")
-    if not some and (failed := call("-m", "tools.build", "book")):
+    if not some and (failed := call("-m", "book.build", "book")):
         return failed
     return call("-m", "pytest", "-n", "2", "--dist", "loadfile", *more, *chosen)
 

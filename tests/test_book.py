@@ -17,10 +17,8 @@ import yaml
 from jupyter_book.config import validate_yaml
 from packaging.requirements import Requirement
 
-from pbtlib.claims import ledger
-from tools import build
-from tools import ledger as ledger_page
-from tools.notebooks import (
+from book import build
+from book.execute import (
     CHAPTERS,
     FIGURES,
     ROOT,
@@ -34,6 +32,8 @@ from tools.notebooks import (
     same_cells,
     to_twin,
 )
+from book.ledger import pages as ledger_page
+from pbtlib.claims import ledger
 
 CHAPTER = pytest.mark.parametrize("name", names())
 
@@ -83,7 +83,7 @@ FAULTS = {"import os; os._exit(1)": "DeadKernelError", "1 / 0": "CellExecutionEr
 def test_a_failure_stops_only_its_chapter(code, error):
     script = f"""
 from nbformat.v4 import new_code_cell, new_notebook
-from tools.notebooks import execute_all
+from book.execute import execute_all
 pages = {{name: new_notebook(cells=[new_code_cell(code)]) for name, code in (("bad", {code!r}), ("good", "2"))}}
 failed = execute_all(pages, keep=lambda name, seconds: print("kept", name))
 print(*((name, type(error).__name__) for name, error in failed.items()))
@@ -183,7 +183,7 @@ def test_stored_and_new_data_of_figures_show_the_same_series(name, rerun):
 @pytest.fixture(scope="module")
 def rerun():
     """Execute the chapters that changed since they were last executed on this machine, in a process of its own."""
-    words = [sys.executable, "-m", "tools.build", "run"]
+    words = [sys.executable, "-m", "book.build", "run"]
     done = subprocess.run(words, cwd=ROOT, env={**os.environ, "PBTLIB_STRICT": "1"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return lambda name: build.executed([name], strict=True)[name]
@@ -286,9 +286,8 @@ def test_launch_links_follow_the_one_address(address, tmp_path):
     config = yaml.safe_load((ROOT / "_config.yml").read_text())
     assert config["repository"]["url"] == "" or config["repository"]["url"].startswith("https://")
     config["repository"]["url"] = address
-    config["sphinx"]["local_extensions"] = {"tools.pages": str(ROOT)}
+    config["sphinx"]["local_extensions"] = {"book.theme": str(ROOT)}
     (tmp_path / "chapters").mkdir()
-    (tmp_path / "assets").mkdir()
     (tmp_path / "_config.yml").write_text(yaml.safe_dump(config))
     (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: chapters/index\nchapters: [{file: chapters/one}]\n")
     (tmp_path / "chapters" / "index.md").write_text("# Front\n")

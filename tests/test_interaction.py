@@ -9,8 +9,9 @@ import test_browser
 from scipy import integrate, stats
 from test_browser import visit
 
-from tools import frames, reading
-from tools.build import BUILD
+from book import numbers as reading
+from book.build import BUILD
+from book.moving import frames
 
 browser = test_browser.browser
 

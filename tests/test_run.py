@@ -46,7 +46,7 @@ def test_words_that_mean_nothing_are_refused(words, calls, monkeypatch, capsys):
 def test_the_whole_test_builds_the_pages_and_runs_the_notebooks(options, calls, monkeypatch):
     assert main(monkeypatch, "test", *options) == 0
     book, test = calls
-    assert book == ("-m", "tools.build", "book")
+    assert book == ("-m", "book.build", "book")
     assert {"tests", "chapters", "--nbval-lax", *options} <= set(test)
 
 

@@ -1,4 +1,4 @@
-/* Draws the moving figures: data from frames/NAME.js (made by tools/frames.py), SVG, native sliders, nothing else. */
+/* Draws the moving figures: data from frames/NAME.js (made by book/moving/frames.py), SVG, native sliders, nothing else. */
 (() => {
   const base = new URL("frames/", document.currentScript.src);
   const still = matchMedia("(prefers-reduced-motion: reduce)");

@@ -1,7 +1,7 @@
 """The moving figures of the built pages: every state of every slider, computed by the library before a page is read.
 
-``python -m tools.frames FOLDER`` writes FOLDER/NAME.json, the data, and FOLDER/NAME.js, the same as a script, since a
-page that is read from disk may load scripts but not data. `assets/frames.js` draws them.
+``python -m book.moving.frames FOLDER`` writes FOLDER/NAME.json, the data, and FOLDER/NAME.js, the same as a script,
+since a page that is read from disk may load scripts but not data. `book/moving/moving.js` draws them.
 
 A moving figure is a dictionary with the keys
 

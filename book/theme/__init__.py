@@ -18,7 +18,9 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 
-TESTS = Path(__file__).resolve().parent.parent / "tests"
+from book import feature
+
+TESTS = Path(__file__).resolve().parent.parent.parent / "tests"
 
 
 class FigureData(SphinxTransform):
@@ -107,11 +109,11 @@ def write_one_page_as_many(app: Sphinx) -> None:
     handlers["singlehtml"] = {**handlers.get("html", {}), **handlers.get("singlehtml", {})}
 
 
-def setup(app: Sphinx) -> dict[str, bool]:
+def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx."""
     app.add_transform(FigureData)
     app.connect("config-inited", launch_only_with_an_address)
     app.connect("builder-inited", write_one_page_as_many)
     app.connect("html-page-context", mend)
     app.connect("build-finished", write_tests)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
+    return feature(app, __file__)

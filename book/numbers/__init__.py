@@ -5,7 +5,7 @@
 - Long proofs are folded.
 - Where the text says "(13)" or "Theorem 10", it links to it.
 - ``_static/previews.js`` holds what stands behind every link inside the book (equations, boxes, captions, entries of
-  the bibliography) and the meaning of the symbols, for `assets/reading.js` to show beside the link. A page that is read
+  the bibliography) and the meaning of the symbols, for `book/previews` to show beside the link. A page that is read
   from disk cannot fetch other pages, but it can load a script.
 """
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import re
-import zlib
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -24,6 +23,8 @@ from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 from sphinx_design.dropdown import dropdown_title
 from sphinx_proof.nodes import proof_node, unenumerable_node
+
+from book import feature
 
 NUMBER = r"\(?[A-Z]?\d+[A-Z]?′?\)?"
 TOKEN = re.compile(r"\\[a-zA-Z]+|[^\s{}]")
@@ -73,8 +74,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     )  # a number that is new anywhere may be linked everywhere
     app.connect("doctree-resolved", link_numbers)
     app.connect("build-finished", write_previews)
-    mark = zlib.crc32(Path(__file__).read_bytes())  # pages are read anew when this file changes
-    return {"version": "1", "env_version": mark, "parallel_read_safe": True, "parallel_write_safe": True}
+    return feature(app, __file__)
 
 
 # ---------------------------------------------------------------------------------------------- numbers in the index
@@ -99,7 +99,7 @@ class Numbers(SphinxTransform):
 
 
 class Folds(SphinxTransform):
-    """Fold long proofs; `assets/reading.js` opens them when they are printed or linked to."""
+    """Fold long proofs; `book/previews` opens them when they are printed or linked to."""
 
     default_priority = 841
 

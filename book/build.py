@@ -1,10 +1,10 @@
 """Build the book: copy it, run what changed, write provenance and ledger, hand it to Jupyter Book.
 
-python -m tools.build book            execute what changed in _build/, build the pages
-python -m tools.build run             execute only
-python -m tools.build exec [NAME...]  make chapters/NAME.ipynb anew from the twins
-python -m tools.build take NAME       take an edited notebook over into its twin
-python -m tools.build seeds 1 2 3     run every chapter under other seeds and report the claims that break
+python -m book.build book            execute what changed in _build/, build the pages
+python -m book.build run             execute only
+python -m book.build exec [NAME...]  make chapters/NAME.ipynb anew from the twins
+python -m book.build take NAME       take an edited notebook over into its twin
+python -m book.build seeds 1 2 3     run every chapter under other seeds and report the claims that break
 """
 
 from __future__ import annotations
@@ -27,12 +27,11 @@ import yaml
 from nbformat import NotebookNode
 
 import pbtlib
-from pbtlib.claims import ledger
-from tools import ledger as ledger_page
-from tools.notebooks import (
+from book.execute import (
     CHAPTERS,
     FIGURES,
     KERNEL_ENVIRONMENT,
+    RECORDERS,
     ROOT,
     TWINS,
     claims_of,
@@ -48,18 +47,20 @@ from tools.notebooks import (
     to_twin,
     write_if_changed,
 )
+from book.ledger import pages as ledger_page
+from pbtlib.claims import ledger
 
 BUILD = ROOT / "_build"
 SOURCE = BUILD / "src"
 EXECUTED = BUILD / "executed"
 FRAMES = BUILD / "frames"
 LIBRARY = ROOT / "pbtlib"
-SHARED = ("_config.yml", "_toc.yml", "assets", "data")
+SHARED = ("_config.yml", "_toc.yml", "data")
 
 
 def main() -> int:
     """Command line of the build; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m tools.build", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m book.build", description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("book")
     commands.add_parser("run")
@@ -88,7 +89,7 @@ def fingerprint(notebook: NotebookNode) -> str:
     """Hash of all that a chapter's outputs depend on: code, figures' names, library, data, claims, the lock, Python."""
     code = "\n".join(cell.source for cell in code_cells(notebook))
     digest = hashlib.sha256(code.encode())
-    for path in [*library_files(code), *data_files(code), ROOT / "requirements.lock", ROOT / "tools" / "drawn.py"]:
+    for path in [*library_files(code), *data_files(code), ROOT / "requirements.lock", *RECORDERS]:
         digest.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
     with (LIBRARY / "claims.toml").open("rb") as file:
         entries = tomllib.load(file)
@@ -230,7 +231,7 @@ def figure_files(name: str, notebook: NotebookNode, figures: dict[str, str], *mo
     name, notebook : str, NotebookNode
         The chapter.
     figures : dict
-        From figure to CSV, as `tools.notebooks.execute` leaves it.
+        From figure to CSV, as `book.execute.execute` leaves it.
     more : str
         What to add to the line: commit, run time.
     """
@@ -285,7 +286,8 @@ def book() -> int:
         compute_frames()
     _lay_out(chapters)
     mark = hashlib.sha256()
-    shown = [*(ROOT / "tools").glob("*.py"), *(ROOT / "tests").glob("test_*.py"), *SOURCE.rglob("*")]
+    made_by = [path for ending in ("py", "js", "css") for path in (ROOT / "book").rglob(f"*.{ending}")]
+    shown = [*made_by, *(ROOT / "tests").glob("test_*.py"), *SOURCE.rglob("*")]
     for path in sorted(path for path in shown if path.is_file()):
         mark.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
     front, stamp = BUILD / "html" / "index.html", BUILD / "html.sha256"
@@ -319,21 +321,21 @@ def jupyter_book() -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """What Sphinx needs to find its extensions `tools.reading` and `tools.pages`, and no warnings from libraries."""
+    """What Sphinx needs to find its extensions `book.numbers` and `book.theme`, and no warnings from libraries."""
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     return {**os.environ, "PYTHONWARNINGS": "ignore", "PYTHONPATH": paths}
 
 
 def compute_frames() -> None:
     """Compute the moving figures into FRAMES if what they depend on has changed."""
-    code = (ROOT / "tools" / "frames.py").read_text()
+    code = (ROOT / "book" / "moving" / "frames.py").read_text()
     mark = fingerprint(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)]))
     stamp = FRAMES / "sha256"
     if stamp.is_file() and stamp.read_text() == mark:
         return
     print("Computing the moving figures")
     shutil.rmtree(FRAMES, ignore_errors=True)
-    command = [sys.executable, "-m", "tools.frames", str(FRAMES)]
+    command = [sys.executable, "-m", "book.moving.frames", str(FRAMES)]
     subprocess.run(command, cwd=ROOT, env={**os.environ, **KERNEL_ENVIRONMENT}, check=True)
     stamp.write_text(mark)
 
@@ -365,8 +367,8 @@ def _lay_out(chapters: dict[str, NotebookNode]) -> None:
                 write_if_changed(SOURCE / path.relative_to(ROOT), path.read_bytes())
                 wanted.add(SOURCE / path.relative_to(ROOT))
     for path in [*FRAMES.glob("*.js"), *FRAMES.glob("*.json")]:
-        write_if_changed(SOURCE / "assets" / "frames" / path.name, path.read_bytes())
-        wanted.add(SOURCE / "assets" / "frames" / path.name)
+        write_if_changed(SOURCE / "frames" / "frames" / path.name, path.read_bytes())
+        wanted.add(SOURCE / "frames" / "frames" / path.name)
     for path in SOURCE.rglob("*"):
         if path.is_file() and path not in wanted:
             path.unlink()

@@ -216,7 +216,7 @@ def pages(records: dict[str, Record], found: dict[str, list[dict[str, Any]]], wh
     records : dict of Record
         The ledger file.
     found : dict
-        From chapter to the verdicts in its outputs (see `tools.notebooks.claims_of`).
+        From chapter to the verdicts in its outputs (see `book.execute.claims_of`).
     where : Places
         See `places`.
     """

@@ -1,6 +1,6 @@
 """What a figure draws, as a table: loaded into the kernel of a chapter, it keeps the numbers of every figure shown.
 
-`tools.notebooks` starts the kernel with this extension. Whenever IPython makes a picture of a matplotlib figure, the
+`book.execute` starts the kernel with this extension. Whenever IPython makes a picture of a matplotlib figure, the
 data of its artists are written as CSV into the folder that the environment variable ``PBTLIB_DRAWN`` names; so the
 chapters' authors have nothing to do. matplotlib is imported by the chapter or not at all.
 """

@@ -20,12 +20,14 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbformat import NotebookNode
 from tqdm import tqdm
 
-from tools import drawn
+from book.figure_data import kernel as drawn
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = ROOT / "chapters"
 TWINS = CHAPTERS / "text"
 FIGURES = CHAPTERS / "figures"
+RECORDERS = sorted((ROOT / "book").glob("*/kernel.py"))
+"""Extensions of a chapter's kernel, which record what it shows."""
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -175,7 +177,7 @@ def execute(
 
 
 def _figures(notebook: NotebookNode, folder: Path) -> dict[str, str]:
-    """From the names of a chapter's figures to what they draw, as CSV: see `tools.drawn`."""
+    """From the names of a chapter's figures to what they draw, as CSV: see `book.figure_data.kernel`."""
     found = {}
     for k, cell in enumerate(code_cells(notebook), 1):
         name = figure_name(cell) or f"cell-{k}"
