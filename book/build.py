@@ -30,7 +30,6 @@ import pbtlib
 from book.execute import (
     CHAPTERS,
     FIGURES,
-    KERNEL_ENVIRONMENT,
     RECORDERS,
     ROOT,
     TWINS,
@@ -53,7 +52,6 @@ from pbtlib.claims import ledger
 BUILD = ROOT / "_build"
 SOURCE = BUILD / "src"
 EXECUTED = BUILD / "executed"
-FRAMES = BUILD / "frames"
 LIBRARY = ROOT / "pbtlib"
 SHARED = ("_config.yml", "_toc.yml", "data")
 
@@ -205,7 +203,7 @@ def execute_into_chapters(wanted: list[str]) -> int:
     for name, notebook in executed(wanted, strict=True).items():
         made = notebook.metadata.pop("pbtlib")
         files = figure_files(name, notebook, made["figures"])
-        for old in set(FIGURES.glob(f"{name}-*.csv")) - {FIGURES / file for file in files}:
+        for old in set(FIGURES.glob(f"{name}-*.*")) - {FIGURES / file for file in files}:
             old.unlink()
         for file, text in files.items():
             write_if_changed(FIGURES / file, text)
@@ -224,23 +222,26 @@ def ledger_pages(chapters: dict[str, NotebookNode]) -> dict[str, str]:
 
 
 def figure_files(name: str, notebook: NotebookNode, figures: dict[str, str], *more: str) -> dict[str, str]:
-    """The data files of a chapter's figures, from file name to contents: CSV under a line that says how it was made.
+    """The data files of a chapter's figures, from file name to contents, each with a line that says how it was made.
 
     Parameters
     ----------
     name, notebook : str, NotebookNode
         The chapter.
     figures : dict
-        From figure to CSV, as `book.execute.execute` leaves it.
+        From figure to CSV, or JSON if it moves, as `book.execute.execute` leaves it.
     more : str
         What to add to the line: commit, run time.
     """
     made = " · ".join([f"pbtlib {pbtlib.__version__}", *_settings(notebook), *more])
     head = "# {figure}, a figure of the page {name}; text and figures under CC BY 4.0\n# made by {made}\n"
-    return {
-        f"{name}-{figure}.csv": head.format(figure=figure, name=name, made=made) + text
-        for figure, text in figures.items()
-    }
+    files = {}
+    for figure, text in figures.items():
+        if figure.endswith(".json"):
+            files[f"{name}-{figure}"] = text.replace("{", f'{{"made":{json.dumps(made, ensure_ascii=False)},', 1) + "\n"
+        else:
+            files[f"{name}-{figure}.csv"] = head.format(figure=figure, name=name, made=made) + text
+    return files
 
 
 def take(name: str) -> int:
@@ -282,8 +283,6 @@ def book() -> int:
         path = CHAPTERS / f"{name}.ipynb"
         if not path.is_file() or not same_cells(notebook, nbformat.read(path, as_version=4)):
             print(f"note: chapters/{name}.ipynb is not what its twin says; 'exec' remakes it, 'take' keeps its edits")
-    if any('class="frames"' in cell.source for notebook in chapters.values() for cell in notebook.cells):
-        compute_frames()
     _lay_out(chapters)
     mark = hashlib.sha256()
     made_by = [path for ending in ("py", "js", "css") for path in (ROOT / "book").rglob(f"*.{ending}")]
@@ -326,20 +325,6 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONWARNINGS": "ignore", "PYTHONPATH": paths}
 
 
-def compute_frames() -> None:
-    """Compute the moving figures into FRAMES if what they depend on has changed."""
-    code = (ROOT / "book" / "moving" / "frames.py").read_text()
-    mark = fingerprint(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)]))
-    stamp = FRAMES / "sha256"
-    if stamp.is_file() and stamp.read_text() == mark:
-        return
-    print("Computing the moving figures")
-    shutil.rmtree(FRAMES, ignore_errors=True)
-    command = [sys.executable, "-m", "book.moving.frames", str(FRAMES)]
-    subprocess.run(command, cwd=ROOT, env={**os.environ, **KERNEL_ENVIRONMENT}, check=True)
-    stamp.write_text(mark)
-
-
 def _lay_out(chapters: dict[str, NotebookNode]) -> None:
     pages: dict[Path, str] = {}
     for name, notebook in chapters.items():
@@ -366,9 +351,6 @@ def _lay_out(chapters: dict[str, NotebookNode]) -> None:
             if path.is_file():
                 write_if_changed(SOURCE / path.relative_to(ROOT), path.read_bytes())
                 wanted.add(SOURCE / path.relative_to(ROOT))
-    for path in [*FRAMES.glob("*.js"), *FRAMES.glob("*.json")]:
-        write_if_changed(SOURCE / "frames" / "frames" / path.name, path.read_bytes())
-        wanted.add(SOURCE / "frames" / "frames" / path.name)
     for path in SOURCE.rglob("*"):
         if path.is_file() and path not in wanted:
             path.unlink()

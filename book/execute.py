@@ -20,8 +20,6 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbformat import NotebookNode
 from tqdm import tqdm
 
-from book.figure_data import kernel as drawn
-
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = ROOT / "chapters"
 TWINS = CHAPTERS / "text"
@@ -127,7 +125,7 @@ def execute(
     Parameters
     ----------
     notebook : NotebookNode
-        Changed in place. Its metadata receive the data of its figures, ``["pbtlib"]["figures"]``, from name to CSV.
+        Changed in place. Its metadata receive the data of its figures, ``["pbtlib"]["figures"]``: see `_figures`.
     seed : int, optional
         Replaces the number in the chapter's line ``SEED = n``.
     strict : bool
@@ -151,7 +149,7 @@ def execute(
         resources={"metadata": {"path": str(CHAPTERS)}},
         extra_arguments=[
             "--IPKernelApp.log_level=40",  # its note on local transport is no news to anybody
-            f"--IPKernelApp.extra_extensions={drawn.__name__}",
+            *(f"--IPKernelApp.extra_extensions=book.{path.parent.name}.kernel" for path in RECORDERS),
         ],
         on_cell_executed=lambda **_: progress(),
     )
@@ -159,7 +157,7 @@ def execute(
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, **KERNEL_ENVIRONMENT, "PBTLIB_STRICT": "1" if strict else "0"}
         environment |= {
-            drawn.FOLDER: folder,
+            "BOOK_RECORDS": folder,
             "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
         }
         try:
@@ -177,8 +175,8 @@ def execute(
 
 
 def _figures(notebook: NotebookNode, folder: Path) -> dict[str, str]:
-    """From the names of a chapter's figures to what they draw, as CSV: see `book.figure_data.kernel`."""
-    found = {}
+    """From the names of a chapter's figures to what they draw, as CSV, and of those that move, as JSON."""
+    found = {path.name: path.read_text() for path in sorted(folder.glob("*.json"))}
     for k, cell in enumerate(code_cells(notebook), 1):
         name = figure_name(cell) or f"cell-{k}"
         for path in sorted(folder.glob(f"{k}-*.csv")):

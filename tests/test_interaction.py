@@ -260,8 +260,8 @@ def drawn_curve(box, figure, number):
 @pytest.mark.parametrize("name", PLACES)
 def test_a_slider_moves_the_curve_it_says_by_keyboard(browser, name):
     page, asked, complaints = visit(browser, f"chapters/{PLACES[name]}.html")
-    figure = json.loads((BUILD / "html" / "_static" / "frames" / f"{name}.json").read_text())
-    box = page.locator(f".frames[data-name={name}]")
+    figure = json.loads((BUILD / "html" / "_static" / "moving" / f"{name}.json").read_text())
+    box = page.locator(f".moving[data-name={name}]")
     lines = [i for i, c in enumerate(figure["curves"]) if c["kind"] == "line"]
     sliders = box.get_by_role("slider")
     assert sliders.count() == len(figure["sliders"])
@@ -296,8 +296,8 @@ def test_a_slider_moves_the_curve_it_says_by_keyboard(browser, name):
 
 def test_the_drawn_effective_fitness_is_the_closed_form(browser):
     page, *_ = visit(browser, "chapters/03b_bilevel.html")
-    figure = json.loads((BUILD / "html" / "_static" / "frames" / "bias_noise.json").read_text())
-    box = page.locator(".frames[data-name=bias_noise]")
+    figure = json.loads((BUILD / "html" / "_static" / "moving" / "bias_noise.json").read_text())
+    box = page.locator(".moving[data-name=bias_noise]")
     number = [c["label"] for c in figure["curves"]].index("effective fitness")
     for h1, beta in ((2.4, 5.0), (0.4, 0.2)):
         for which, value in enumerate((h1, beta)):
@@ -315,13 +315,13 @@ def test_the_drawn_effective_fitness_is_the_closed_form(browser):
 
 def test_the_curves_can_be_taken_as_a_table(browser):
     page, *_ = visit(browser, "chapters/03b_bilevel.html", accept_downloads=True)
-    box = page.locator(".frames[data-name=bias_noise]")
+    box = page.locator(".moving[data-name=bias_noise]")
     with page.expect_download() as started:
         box.get_by_role("link", name="CSV").click()
     rows = started.value.path().read_text(encoding="utf-8-sig").splitlines()
     assert rows[0] == '"panel","curve","x","y","high"'
     assert any("effective fitness" in row for row in rows)
-    assert (BUILD / "html" / "_static" / "frames" / "bias_noise.json").is_file()
+    assert (BUILD / "html" / "_static" / "moving" / "bias_noise.json").is_file()
     page.context.close()
 
 
@@ -330,8 +330,8 @@ def test_the_curves_can_be_taken_as_a_table(browser):
 
 def test_the_landing_page_moves_and_can_be_stopped(browser):
     page, asked, complaints = visit(browser, "chapters/index.html")
-    box = page.locator(".frames[data-name=landing]")
-    page.wait_for_function("Number(document.querySelector('.frames').dataset.now) > 1")
+    box = page.locator(".moving[data-name=landing]")
+    page.wait_for_function("Number(document.querySelector('.moving').dataset.now) > 1")
     box.get_by_role("button", name="Pause").focus()
     page.keyboard.press("Enter")
     stopped = box.get_attribute("data-now")
@@ -347,7 +347,7 @@ def test_the_landing_page_moves_and_can_be_stopped(browser):
 
 def test_the_landing_page_rests_for_those_who_want_it(browser):
     page, *_ = visit(browser, "chapters/index.html", reduced_motion="reduce")
-    box = page.locator(".frames[data-name=landing]")
+    box = page.locator(".moving[data-name=landing]")
     box.get_by_role("button", name="Play").wait_for()
     page.wait_for_timeout(300)
     assert box.get_attribute("data-now") == "0"

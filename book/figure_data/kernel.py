@@ -1,7 +1,7 @@
 """What a figure draws, as a table: loaded into the kernel of a chapter, it keeps the numbers of every figure shown.
 
 `book.execute` starts the kernel with this extension. Whenever IPython makes a picture of a matplotlib figure, the
-data of its artists are written as CSV into the folder that the environment variable ``PBTLIB_DRAWN`` names; so the
+data of its artists are written as CSV into the folder that the environment variable ``BOOK_RECORDS`` names; so the
 chapters' authors have nothing to do. matplotlib is imported by the chapter or not at all.
 """
 
@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-FOLDER = "PBTLIB_DRAWN"
 COLUMNS = ("part", "x", "y", "x_low", "x_high", "y_low", "y_high", "value")
 MOST_ROWS = 5000
 LONG = 100
@@ -32,7 +31,7 @@ def load_ipython_extension(shell: Any) -> None:
     """Write the table of each figure of which a picture is made from now on, as ``CELL-NUMBER.csv``."""
     from IPython.core import pylabtools
 
-    folder, draw = Path(os.environ[FOLDER]), pylabtools.print_figure
+    folder, draw = Path(os.environ["BOOK_RECORDS"]), pylabtools.print_figure
     cell, shown = 0, 0
 
     def begin(_: object) -> None:

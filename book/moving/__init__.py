@@ -1,4 +1,7 @@
-"""Figures with sliders."""
+"""Figures with sliders: the data that chapters record, as scripts, and what draws them (`moving.js`).
+
+A page that is read from disk may load scripts but not data.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,19 @@ from sphinx.application import Sphinx
 from book import feature
 
 
+def publish(app: Sphinx, exception: Exception | None) -> None:
+    """Put ``chapters/figures/CHAPTER-NAME.json`` among the pages as ``moving/NAME.json`` and ``moving/NAME.js``."""
+    if exception or app.builder.name != "html":
+        return
+    folder = Path(app.outdir) / "_static" / "moving"
+    folder.mkdir(exist_ok=True)
+    for path in sorted(Path(app.srcdir).glob("chapters/figures/*.json")):
+        name, text = path.stem.partition("-")[2], path.read_text()
+        (folder / f"{name}.json").write_text(text)
+        (folder / f"{name}.js").write_text(f'(window.bookMoving ??= {{}})["{name}"] = {text.rstrip()};\n')
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx."""
-    frames = Path(app.srcdir) / "frames"
-    if frames.is_dir():
-        app.connect("builder-inited", lambda app: app.config.html_static_path.append(str(frames)))
+    app.connect("build-finished", publish)
     return feature(app, __file__)
