@@ -1,4 +1,4 @@
-"""Build the book: copy it, run what changed, write provenance and ledger, hand it to Jupyter Book.
+"""Build the book: copy it, run what changed, write provenance, hand it to Jupyter Book.
 
 python -m book.build book            execute what changed in _build/, build the pages
 python -m book.build run             execute only
@@ -46,8 +46,6 @@ from book.execute import (
     to_twin,
     write_if_changed,
 )
-from book.ledger import pages as ledger_page
-from pbtlib.claims import ledger
 
 BUILD = ROOT / "_build"
 SOURCE = BUILD / "src"
@@ -191,7 +189,7 @@ def _stop_on_failure(failed: dict[str, Exception]) -> None:
 
 
 def execute_into_chapters(wanted: list[str]) -> int:
-    """`make exec`: write notebooks with fresh outputs, and the ledger page, into chapters/."""
+    """`make exec`: write notebooks with fresh outputs, and the data of figures, into chapters/."""
     for name in wanted:
         _check_name(name)
         path = CHAPTERS / f"{name}.ipynb"
@@ -209,16 +207,7 @@ def execute_into_chapters(wanted: list[str]) -> int:
             write_if_changed(FIGURES / file, text)
         changed = store(notebook, CHAPTERS / f"{name}.ipynb")
         print(f"chapters/{name}.ipynb {'written' if changed else 'unchanged'}")
-    paths = [path for name in names() if (path := CHAPTERS / f"{name}.ipynb").is_file()]
-    for file, text in ledger_pages({path.stem: nbformat.read(path, as_version=4) for path in paths}).items():
-        write_if_changed(CHAPTERS / file, text)
     return 0
-
-
-def ledger_pages(chapters: dict[str, NotebookNode]) -> dict[str, str]:
-    """The pages made from the ledger and the outputs of the chapters, from file name to text."""
-    found = {name: claims_of(notebook) for name, notebook in chapters.items()}
-    return ledger_page.pages(ledger(), found, ledger_page.places(chapters))
 
 
 def figure_files(name: str, notebook: NotebookNode, figures: dict[str, str], *more: str) -> dict[str, str]:
@@ -338,7 +327,6 @@ def _lay_out(chapters: dict[str, NotebookNode]) -> None:
         for file, text in figure_files(name, notebook, made["figures"], *stamp).items():
             pages[Path("chapters") / FIGURES.name / file] = text
     plain = {path.name: path.read_text() for path in CHAPTERS.glob("*.md")}
-    plain |= ledger_pages(chapters)
     for name, text in plain.items():
         pages[Path("chapters") / name] = f"{text}\n\n{_provenance(None, None)}\n"
     for path in CHAPTERS.glob("*.bib"):

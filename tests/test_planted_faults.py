@@ -45,7 +45,7 @@ def build(folder, *, prose="Prose.", predicted="2", code="", strict="1"):
     (folder / "chapters" / "text").mkdir(parents=True)
     (folder / "chapters" / "references.bib").write_text("")
     for name in GENERATED:
-        (folder / "chapters" / f"{name}.md").write_text("")
+        shutil.copy(ROOT / "chapters" / f"{name}.md", folder / "chapters" / f"{name}.md")
     (folder / "chapters" / "text" / "index.md").write_text(PAGE.format(prose=prose, predicted=predicted, code=code))
     done = subprocess.run(
         [sys.executable, "-m", "book.build", "book"],

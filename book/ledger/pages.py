@@ -1,9 +1,10 @@
-"""The ledger page, made from the chapters' stored outputs and `claims.toml`; nothing in it is typed by hand."""
+"""The parts of the ledger's pages, made from the outputs of the chapters and `claims.toml`."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from html import escape
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 from docutils.nodes import make_id
 from nbformat import NotebookNode
+from sphinx.errors import SphinxError
 
 from pbtlib.claims import COMPUTED, STATUSES, Record
 
@@ -38,40 +40,11 @@ MARKS = {
     "not yet": "…",
 }
 
-INTRODUCTION = """# The claims ledger
 
-Every theorem, lemma, figure and statement about behaviour of the paper, and every
-result of the book beyond it, is an entry here. A *computed* entry asserts its recorded status: the chapter measures,
-compares with the prediction within a tolerance of five standard errors plus a proved bound, repeats the measurement
-on a deliberately broken model (the *control*, which must come out the other way), and the build fails when what it
-finds is not what is recorded, in either direction. This page is generated from the outputs of the chapters.
-
-Values are marked S (stated in the paper), R (restored, because the text at hand had lost its formulas, and forced by
-the context) or C (chosen by us).
-"""
-
-GRAPH_TEXT = """## What rests on what
-
-Lines lead from a claim to those that rest on it, left to right; claims that stand alone are left out. The mark before
-the name says the status, as do colour and outline. The same in words: the rows *Rests on* and *Bears* of each entry.
-"""
-
-FINDINGS = """# What we found that the paper does not say
-
-Results of this book that go beyond the paper: drawn from the [ledger](claims.md), where each has its numbers, its
-control and its status.
-"""
-
-DISAGREEMENTS = """# Where we disagree
-
-Entries of the [ledger](claims.md) that are recorded as "disagrees", or that speak against something the paper says or
-supposes. The status is that of our statement. The text at hand had lost its formulas; where this book and the
-published paper differ, the paper wins.
-"""
-
-
-class LedgerError(ValueError):
+class LedgerError(SphinxError):
     """The chapters and the ledger file do not fit each other."""
+
+    category = "The ledger of claims"
 
 
 def collect(records: dict[str, Record], found: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
@@ -208,8 +181,8 @@ def is_ours(record: Record) -> bool:
     return record.source.startswith("this book")
 
 
-def pages(records: dict[str, Record], found: dict[str, list[dict[str, Any]]], where: Places) -> dict[str, str]:
-    """Return the pages made from the ledger, from file name to MyST Markdown.
+def parts(records: dict[str, Record], found: dict[str, list[dict[str, Any]]], where: Places) -> dict[str, str]:
+    """Return what the directive ``ledger`` puts into the pages, from its argument to MyST Markdown.
 
     Parameters
     ----------
@@ -220,33 +193,29 @@ def pages(records: dict[str, Record], found: dict[str, list[dict[str, Any]]], wh
     where : Places
         See `places`.
     """
-    verdicts = collect(records, found)
     return {
-        "claims.md": _ledger(records, verdicts, where),
-        "findings.md": _findings(records, where),
-        "disagreements.md": _disagreements(records, where),
+        "entries": _entries(records, collect(records, found), where),
+        "graph": graph(records),
+        "findings": _findings(records, where),
+        "disagreements": _disagreements(records, where),
     }
 
 
-def _ledger(records: dict[str, Record], verdicts: dict[str, list[dict[str, Any]]], where: Places) -> str:
+def _entries(records: dict[str, Record], verdicts: dict[str, list[dict[str, Any]]], where: Places) -> str:
     count = Counter(record.status for record in records.values())
     summary = " · ".join(f"{count[status]} {status}" for status in STATUSES if count[status])
-    parts = [
-        INTRODUCTION,
-        "Two pages are drawn from it: [what we found that the paper does not say](findings.md) and "
-        "[where we disagree](disagreements.md). Below the list, a "
-        '<a href="#ledger-graph">graph</a> shows which results rest on which.\n',
-        f"**{len(records)} claims**: {summary}.\n",
-        _filters(records, where),
-    ]
-    for chapter in dict.fromkeys(record.chapter for record in records.values()):
-        parts.append(f"## {_title(chapter, where)}\n")
-        parts += [
-            _entry(record, verdicts[name], records, where)
-            for name, record in records.items()
-            if record.chapter == chapter
-        ]
-    return "\n".join([*parts, GRAPH_TEXT, graph(records)])
+    lines = [f"**{len(records)} claims**: {summary}.\n", _filters(records, where)]
+    for chapter, members in _by_chapter(records.values()).items():
+        lines.append(f"# {_title(chapter, where)}\n")
+        lines += [_entry(record, verdicts[record.id], records, where) for record in members]
+    return "\n".join(lines)
+
+
+def _by_chapter(records: Iterable[Record]) -> dict[str, list[Record]]:
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        found.setdefault(record.chapter, []).append(record)
+    return found
 
 
 def _title(chapter: str, where: Places) -> str:
@@ -339,28 +308,27 @@ def _test(test: str) -> str:
 def _findings(records: dict[str, Record], where: Places) -> str:
     ours = [record for record in records.values() if is_ours(record)]
     partly = [record for record in records.values() if "this book" in record.source and not is_ours(record)]
-    parts = [
-        FINDINGS,
+    lines = [
         f"**{len(ours)} results of this book's own**, and {len(partly)} of the paper's to which it adds a rate, a "
-        "constant or a formula.\n",
+        "constant or a formula.\n"
     ]
-    for chapter in dict.fromkeys(record.chapter for record in ours):
-        parts.append(f"## {_title(chapter, where)}\n")
-        parts.append(_list([record for record in ours if record.chapter == chapter], where))
-    parts.append("## Made explicit\n\nThe statement is the paper's; the part that the source line names is ours.\n")
-    parts.append(_list(partly, where))
-    return "\n".join(parts)
+    for chapter, members in _by_chapter(ours).items():
+        lines += [f"# {_title(chapter, where)}\n", _list(members, where)]
+    lines.append("# Made explicit\n\nThe statement is the paper's; the part that the source line names is ours.\n")
+    return "\n".join([*lines, _list(partly, where)])
 
 
 def _disagreements(records: dict[str, Record], where: Places) -> str:
     found = [record for record in records.values() if record.status == "disagrees" or record.against]
-    parts = [DISAGREEMENTS, f"**{len(found)} entries.**\n" if found else "None so far.\n", _list(found, where)]
     caveats = sum(record.status == "verified with a caveat" for record in records.values())
-    parts.append(
-        f'Beside these stand <a href="claims.html#status=verified-with-a-caveat">{caveats} claims that were verified '
-        "with a caveat</a>: true here, with something to know.\n"
+    return "\n".join(
+        [
+            f"**{len(found)} entries.**\n" if found else "None so far.\n",
+            _list(found, where),
+            f'Beside these stand <a href="claims.html#status=verified-with-a-caveat">{caveats} claims that were '
+            "verified with a caveat</a>: true here, with something to know.\n",
+        ]
     )
-    return "\n".join(parts)
 
 
 def _list(records: list[Record], where: Places) -> str:
