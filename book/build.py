@@ -23,8 +23,8 @@ import tomllib
 from pathlib import Path
 
 import nbformat
-import yaml
 from nbformat import NotebookNode
+from sphinx_external_toc.parsing import parse_toc_yaml
 
 import pbtlib
 from book.execute import (
@@ -371,19 +371,7 @@ def commit() -> str:
 
 def toc_files() -> list[str]:
     """The pages that _toc.yml names, without ending, in reading order."""
-    found: list[str] = []
-
-    def walk(node: object) -> None:
-        if isinstance(node, dict):
-            found.extend(str(node[key]) for key in ("root", "file") if key in node)
-            for value in node.values():
-                walk(value)
-        elif isinstance(node, list):
-            for value in node:
-                walk(value)
-
-    walk(yaml.safe_load((ROOT / "_toc.yml").read_text()))
-    return found
+    return list(parse_toc_yaml(ROOT / "_toc.yml"))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import re
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -145,6 +145,7 @@ def execute(
     client = NotebookClient(
         notebook,
         timeout=CELL_SECONDS,
+        coalesce_streams=True,
         kernel_name="python3",
         resources={"metadata": {"path": str(CHAPTERS)}},
         extra_arguments=[
@@ -168,8 +169,6 @@ def execute(
         figures = _figures(notebook, Path(folder))
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
-        if cell.cell_type == "code":
-            cell.outputs = _merge_streams(cell.outputs)
     notebook.metadata = nbformat.from_dict({**METADATA, "pbtlib": {"figures": figures}})
     return time.monotonic() - started
 
@@ -257,14 +256,3 @@ def write_if_changed(path: Path, content: str | bytes) -> bool:
     part.write_bytes(data)
     part.replace(path)
     return True
-
-
-def _merge_streams(outputs: Iterable[NotebookNode]) -> list[NotebookNode]:
-    merged: list[NotebookNode] = []
-    for output in outputs:
-        last = merged[-1] if merged else None
-        if last is not None and output.output_type == "stream" and last.get("name") == output.get("name"):
-            last["text"] += output["text"]
-        else:
-            merged.append(output)
-    return merged

@@ -18,19 +18,10 @@ from sphinx.errors import SphinxError
 
 from pbtlib.claims import COMPUTED, STATUSES, Record
 
-KINDS = {
-    "Theorem": "thm",
-    "Lemma": "lem",
-    "Remark": "rem",
-    "Assumption": "ass",
-    "Definition": "def",
-    "Algorithm": "alg",
-    "Proposition": "prop",
-    "Corollary": "cor",
-    "Figure": "fig",
-    "Table": "tab",
-}
-REFERENCE = rf"(Section|{'|'.join(KINDS)}) (\d+(?:\.\d+)*[A-Z]?′?|[A-D]\d+)|\(([A-D]?\d+)\)"
+KINDS = "Theorem|Lemma|Remark|Assumption|Definition|Algorithm|Proposition|Corollary|Figure|Table"
+LABELS = {"Theorem": "thm", "Proposition": "prop", "": "eq"}
+"""Labels begin with the first three letters of the kind, except these."""
+REFERENCE = rf"(Section|{KINDS}) (\d+(?:\.\d+)*[A-Z]?′?|[A-D]\d+)|\(([A-D]?\d+)\)"
 MARKS = {
     "verified": "✓",
     "verified with a caveat": "≈",
@@ -149,12 +140,12 @@ def statements(record: Record, where: Places) -> list[tuple[str, str, str]]:
     """The places of the book that state what a record's source names: (words of the source, page, anchor)."""
     found = []
     for match in re.finditer(REFERENCE, record.source):
-        words, kind, number = match[0], match[1], match[2] or match[3]
+        words, kind, number = match[0], match[1] or "", match[2] or match[3]
         if kind == "Section":
             place = where.sections.get(number)
             found += [(words, *place)] if place else []
             continue
-        label = f"{KINDS.get(kind, 'eq')}-{number.replace('′', '-prime')}"
+        label = f"{LABELS.get(kind, kind[:3].lower())}-{number.replace('′', '-prime')}"
         options = [name for name in where.targets if name == label or name.startswith(f"{label}-")]
         if options:
             # the chapter's own first, and the place that states it rather than the one that proves it
@@ -228,49 +219,41 @@ def _slug(status: str) -> str:
 
 def _filters(records: dict[str, Record], where: Places) -> str:
     """Three menus that a script puts to use; without scripts they stay hidden and the list is whole."""
-    statuses = [(_slug(s), s) for s in STATUSES if any(r.status == s for r in records.values())]
-    chapters = [(c, _title(c, where)) for c in dict.fromkeys(r.chapter for r in records.values())]
+
+    def menu(key: str, label: str, options: dict[str, str]) -> str:
+        items = "".join(f'<option value="{escape(v)}">{escape(text)}</option>' for v, text in options.items())
+        return f'<label>{label} <select data-filter="{key}"><option value="">all</option>{items}</select></label> '
+
+    found = {record.status for record in records.values()}
     numbers = sorted({section(record, where) for record in records.values()}, key=lambda s: (not s[0].isdigit(), s))
-    names = [(n, n if n.startswith("App") or n == "none" else f"Section {n}") for n in numbers]
-    menus = "".join(
-        f'<label>{label} <select data-filter="{key}"><option value="">all</option>'
-        + "".join(f'<option value="{escape(value)}">{escape(text)}</option>' for value, text in options)
-        + "</select></label> "
-        for key, label, options in (
-            ("status", "Status", statuses),
-            ("chapter", "Chapter", chapters),
-            ("section", "Section of the paper", names),
-        )
-    )
     return (
-        f'<div class="ledger-filters" role="group" aria-label="Filter the ledger" hidden>{menus}'
-        f'<button type="button">Show all</button>'
-        f'<p role="status">{len(records)} of {len(records)} claims shown.</p></div>\n'
+        '<div class="ledger-filters" role="group" aria-label="Filter the ledger" hidden>'
+        + menu("status", "Status", {_slug(s): s for s in STATUSES if s in found})
+        + menu("chapter", "Chapter", {c: _title(c, where) for c in _by_chapter(records.values())})
+        + menu("section", "Section of the paper", {n: f"Section {n}" if n[0].isdigit() else n for n in numbers})
+        + '<button type="button">Show all</button>'
+        + f'<p role="status">{len(records)} of {len(records)} claims shown.</p></div>\n'
     )
 
 
 def _entry(record: Record, verdicts: list[dict[str, Any]], records: dict[str, Record], where: Places) -> str:
-    said = statements(record, where)
-    rows = [("Source", _linked(escape(record.source), said))]
-    if verdicts:
-        rows.append(("Computed", f'<a href="{record.chapter}.html#claim-{record.id}">in the cell of {record.id}</a>'))
-    else:
-        rows.append(("Shown", f'<a href="{record.chapter}.html">{escape(_title(record.chapter, where))}</a>'))
-    if figure := _figure(record, where):
-        rows.append(("Figure", f'<a href="{where.targets[figure][0]}.html#{figure}">{figure}</a>'))
-    rows += [("Values", escape(record.provenance)), ("Assumptions", escape(record.assumptions))]
-    if record.caveat:
-        rows.append(("Caveat", escape(record.caveat)))
-    if record.against:
-        rows.append(("Against", escape(record.against)))
-    rows += [("Measured", _numbers(verdict)) for verdict in verdicts]
-    if record.depends:
-        rows.append(("Rests on", ", ".join(f'<a href="#ledger-{d}">{d}</a>' for d in record.depends)))
-    if bearing := [other.id for other in records.values() if record.id in other.depends]:
-        rows.append(("Bears", ", ".join(f'<a href="#ledger-{d}">{d}</a>' for d in bearing)))
-    if record.test:
-        rows.append(("Test", _test(record.test)))
-    body = "".join(f"<dt>{label}</dt><dd>{text}</dd>" for label, text in rows)
+    bearing = [other.id for other in records.values() if record.id in other.depends]
+    cell = (f"#claim-{record.id}", f"in the cell of {record.id}")
+    anchor, words = cell if verdicts else ("", _title(record.chapter, where))
+    rows = [
+        ("Source", _linked(escape(record.source), statements(record, where))),
+        ("Computed" if verdicts else "Shown", f'<a href="{record.chapter}.html{anchor}">{escape(words)}</a>'),
+        ("Figure", _figure(record, where)),
+        ("Values", escape(record.provenance)),
+        ("Assumptions", escape(record.assumptions)),
+        ("Caveat", escape(record.caveat)),
+        ("Against", escape(record.against)),
+        *(("Measured", _numbers(verdict)) for verdict in verdicts),
+        ("Rests on", ", ".join(f'<a href="#ledger-{d}">{d}</a>' for d in record.depends)),
+        ("Bears", ", ".join(f'<a href="#ledger-{d}">{d}</a>' for d in bearing)),
+        ("Test", _test(record.test) if record.test else ""),
+    ]
+    body = "".join(f"<dt>{label}</dt><dd>{text}</dd>" for label, text in rows if text)
     status = _slug(record.status)
     return (
         f'<details class="ledger ledger-{status}" id="ledger-{record.id}" data-status="{status}" '
@@ -289,10 +272,11 @@ def _linked(source: str, said: list[tuple[str, str, str]]) -> str:
     return source
 
 
-def _figure(record: Record, where: Places) -> str:
-    """The figure that the source names, else the one in the same part of the chapter."""
-    named = [anchor for words, _, anchor in statements(record, where) if words.startswith("Figure")]
-    return named[0] if named else where.claims.get(record.id, ("", ""))[1]
+def _figure(record: Record, where: Places, words: str = "") -> str:
+    """A link to the figure that the source names, else to the one in the same part of the chapter, if any."""
+    named = [anchor for said, _, anchor in statements(record, where) if said.startswith("Figure")]
+    figure = named[0] if named else where.claims.get(record.id, ("", ""))[1]
+    return f'<a href="{where.targets[figure][0]}.html#{figure}">{words or figure}</a>' if figure else ""
 
 
 def _test(test: str) -> str:
@@ -338,15 +322,16 @@ def _list(records: list[Record], where: Places) -> str:
         said = "".join(
             f'<p class="ledger-note"><strong>{label}:</strong> {escape(text)}</p>' for label, text in lines if text
         )
-        figure = _figure(record, where)
-        drawn = f' · <a href="{where.targets[figure][0]}.html#{figure}">figure</a>' if figure else ""
+        figure = _figure(record, where, "figure")
         source = _linked(escape(record.source), statements(record, where))
         cell = f"#claim-{record.id}" if record.status in COMPUTED else ""
         items.append(
             f'<li class="ledger ledger-{_slug(record.status)}"><span class="status">{record.status}</span> '
             f'{escape(record.statement)}{said}<p class="ledger-note">{source}'
             f' · <a href="claims.html#ledger-{record.id}">numbers</a>'
-            f' · <a href="{record.chapter}.html{cell}">{escape(_title(record.chapter, where))}</a>{drawn}</p></li>'
+            f' · <a href="{record.chapter}.html{cell}">{escape(_title(record.chapter, where))}</a>'
+            + (f" · {figure}" if figure else "")
+            + "</p></li>"
         )
     return f'<ul class="ledger-list">{"".join(items)}</ul>\n' if items else ""
 
