@@ -22,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
-LAB_HOOK = "tools.lab.keep_language"
+LAB_HOOK = "book.lab.keep_language"
 QUIET = {"PBTLIB_STRICT": "1", "TQDM_DISABLE": "1", "PYTHONHASHSEED": "0"}
 
 BASELINE = {
@@ -91,13 +91,13 @@ def main() -> int:
     prepare(VENV, ROOT / "requirements.lock")
     match arguments.command:
         case "book" | "exec" | "take" | "seeds":
-            return call("-m", "tools.build", arguments.command, *rest)
+            return call("-m", "book.build", arguments.command, *rest)
         case "test":
             return test(arguments.seed, rest)
         case "portable":
             return portable(arguments.seed, rest)
         case "pdf" | "zip" | "shots":
-            return call("-m", "tools.build", "book") or call("-m", "tools.takeaway", arguments.command, *rest)
+            return call("-m", "book.build", "book") or call("-m", "book.takeaway", arguments.command, *rest)
         case "lint":
             return lint()
         case "bench":
@@ -224,10 +224,10 @@ def test(seed: int | None, rest: list[str]) -> int:
     """Unit tests, and unless only some paths are asked for, of the whole: the pages and the notebooks too."""
     os.environ.update(ONE_THREAD | QUIET)
     whole = not some(rest)
-    if whole and (failed := call("-m", "tools.build", "book")):
+    if whole and (failed := call("-m", "book.build", "book")):
         return failed
     if whole:
-        call("-m", "tools.browser")
+        call("-m", "book.browser")
     return pytest(seed, rest)
 
 
@@ -269,7 +269,7 @@ def versions(which: str, seed: int | None, rest: list[str]) -> int:
 
 def away(seed: int | None, rest: list[str], venv: Path | None = None) -> int:
     """What a pass on other terms repeats: all but the pages, which would be the same."""
-    if not some(rest) and (failed := call("-m", "tools.build", "run", venv=venv)):
+    if not some(rest) and (failed := call("-m", "book.build", "run", venv=venv)):
         return failed
     return pytest(seed, ["-m", "not pages", *rest], venv)
 
@@ -284,7 +284,7 @@ def pytest(seed: int | None, rest: list[str], venv: Path | None = None) -> int:
     told = ["-q", "-n", "2", "--dist", "loadfile", "--color=no", f"--junitxml={report}"]
     chosen = [] if some(rest) else everything
     code = call("-m", "pytest", *told, *seeds, *chosen, *rest, venv=venv, log=log)
-    call("-m", "tools.summary", str(report), str(log), venv=venv)
+    call("-m", "book.summary", str(report), str(log), venv=venv)
     return code
 
 

@@ -5,8 +5,8 @@ import os
 import numpy as np
 import pytest
 
-from tools.browser import NONE, chromium_path
-from tools.build import BUILD
+from book.browser import NONE, chromium_path
+from book.build import BUILD
 
 
 def pytest_addoption(parser):

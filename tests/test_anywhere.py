@@ -13,10 +13,10 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from book import bootstrap
+from book.execute import ROOT, TWINS, from_twin, names
 from pbtlib import __main__ as command
 from pbtlib import claims, normals, results
-from tools import bootstrap
-from tools.notebooks import ROOT, TWINS, from_twin, names
 
 SITE = Path(sysconfig.get_paths()["purelib"])
 PROJECT = ("pbtlib", "data", "pyproject.toml", "README.md", "LICENSE")

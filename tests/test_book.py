@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from html import escape
 from pathlib import Path
 
 import nbformat
@@ -18,10 +19,8 @@ from jupyter_book.config import validate_yaml
 from packaging.requirements import Requirement
 
 import run
-from pbtlib.claims import ledger
-from tools import build
-from tools import ledger as ledger_page
-from tools.notebooks import (
+from book import build
+from book.execute import (
     CHAPTERS,
     FIGURES,
     METADATA_MARK,
@@ -38,6 +37,9 @@ from tools.notebooks import (
     shown_metadata,
     to_twin,
 )
+from book.ledger import from_notebooks
+from book.ledger import pages as ledger_page
+from pbtlib.claims import ledger
 
 CHAPTER = pytest.mark.parametrize("name", names())
 
@@ -126,7 +128,7 @@ FAULTS = {"import os; os._exit(1)": "DeadKernelError", "1 / 0": "CellExecutionEr
 def test_a_failure_stops_only_its_chapter(code, error):
     script = f"""
 from nbformat.v4 import new_code_cell, new_notebook
-from tools.notebooks import execute_all
+from book.execute import execute_all
 pages = {{name: new_notebook(cells=[new_code_cell(code)]) for name, code in (("bad", {code!r}), ("good", "2"))}}
 failed = execute_all(pages, keep=lambda name, seconds: print("kept", name))
 print(*((name, type(error).__name__) for name, error in failed.items()))
@@ -217,16 +219,43 @@ def test_stored_and_new_data_of_figures_show_the_same_series(name, rerun):
     new = rerun(name)
     for file, text in build.figure_files(name, new, new.metadata["pbtlib"]["figures"]).items():
         old = (FIGURES / file).read_text()
+        if file.endswith(".json"):
+            assert outline(json.loads(old)) == outline(json.loads(text))
+            continue
         (old_head, old_rows), (new_head, new_rows) = read_csv(old), read_csv(text)
         assert [h for h in old_head if "panel" in h] == [h for h in new_head if "panel" in h]
         shown = [{(r["panel"], r["series"], r["kind"]) for r in rows} for rows in (old_rows, new_rows)]
         assert shown[0] == shown[1]
 
 
+def outline(data):
+    """What a moving figure consists of, without its numbers and sentences."""
+    if isinstance(data, dict):
+        return {key: outline(value) for key, value in data.items()}
+    if isinstance(data, list):
+        return list(map(outline, data)) if data and isinstance(data[0], (dict, str)) else "numbers"
+    return type(data).__name__
+
+
+@CHAPTER
+def test_every_moving_figure_of_a_chapter_is_recorded_beside_it(name):
+    sources = "\n".join(cell.source for cell in code_cells(from_twin(TWINS / f"{name}.md")))
+    moving = set(re.findall(r"moving\.(?:figure|Moving)\(\s*\"(\w+)\"", sources))
+    assert {path.stem.removeprefix(f"{name}-") for path in FIGURES.glob(f"{name}-*.json")} == moving, "run `make exec`"
+    assert all((FIGURES / f"{name}-{figure}.json").stat().st_size < 200_000 for figure in moving)
+
+
+def test_every_moving_figure_has_one_place_and_every_place_its_figure():
+    asked = [
+        n for path in TWINS.glob("*.md") for n in re.findall(r'class="moving" data-name="(\w+)"', path.read_text())
+    ]
+    assert sorted(asked) == sorted(path.stem.partition("-")[2] for path in FIGURES.glob("*.json"))
+
+
 @pytest.fixture(scope="module")
 def rerun():
     """Execute the chapters that changed since they were last executed on this machine, in a process of its own."""
-    words = [sys.executable, "-m", "tools.build", "run"]
+    words = [sys.executable, "-m", "book.build", "run"]
     done = subprocess.run(words, cwd=ROOT, env={**os.environ, "PBTLIB_STRICT": "1"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return lambda name: build.executed([name], strict=True)[name]
@@ -258,9 +287,19 @@ def test_a_stored_measurement_that_is_not_reproduced_is_noticed():
     assert disagreement(claim, {**claim, "measured": [1.0, 2.2]})
 
 
-def test_the_pages_of_the_ledger_are_what_the_notebooks_say():
-    for file, page in build.ledger_pages({name: stored(name) for name in names()}).items():
-        assert (CHAPTERS / file).read_text() == page, "run `make exec`"
+@pytest.fixture(scope="module")
+def shown():
+    """The parts of the ledger, from the stored notebooks."""
+    return from_notebooks(tuple((path, 0) for path in sorted(CHAPTERS.glob("*.ipynb"))))
+
+
+def test_the_pages_of_the_ledger_ask_for_all_of_its_parts_and_hold_none(shown):
+    texts = [(CHAPTERS / f"{page}.md").read_text() for page in ("claims", "findings", "disagreements")]
+    assert set(re.findall(r"```\{ledger\} (\w+)", "".join(texts))) == set(shown)
+    assert not any(f"ledger-{name}" in text for name in ledger() for text in texts)
+    for record in ledger().values():
+        assert shown["entries"].count(f'id="ledger-{record.id}"') == 1
+        assert escape(record.statement) in shown["entries"]
 
 
 def test_a_claim_that_no_chapter_measures_is_noticed():
@@ -294,12 +333,11 @@ def test_claims_that_rest_on_each_other_are_noticed():
         ledger_page.layers(records)
 
 
-def test_every_result_of_our_own_and_every_disagreement_has_its_page():
-    pages = build.ledger_pages({name: stored(name) for name in names()})
+def test_every_result_of_our_own_and_every_disagreement_has_its_page(shown):
     for record in ledger().values():
-        assert (f'"claims.html#ledger-{record.id}"' in pages["findings.md"]) == ("this book" in record.source)
+        assert (f'"claims.html#ledger-{record.id}"' in shown["findings"]) == ("this book" in record.source)
         against = record.status == "disagrees" or bool(record.against)
-        assert (f'"claims.html#ledger-{record.id}"' in pages["disagreements.md"]) == against
+        assert (f'"claims.html#ledger-{record.id}"' in shown["disagreements"]) == against
 
 
 def test_tests_named_in_the_ledger_exist():
@@ -329,9 +367,8 @@ def test_launch_links_follow_the_one_address(address, tmp_path):
     config = yaml.safe_load((ROOT / "_config.yml").read_text())
     assert config["repository"]["url"] == "" or config["repository"]["url"].startswith("https://")
     config["repository"]["url"] = address
-    config["sphinx"]["local_extensions"] = {"tools.pages": str(ROOT)}
+    config["sphinx"]["local_extensions"] = {"book.theme": str(ROOT)}
     (tmp_path / "chapters").mkdir()
-    (tmp_path / "assets").mkdir()
     (tmp_path / "_config.yml").write_text(yaml.safe_dump(config))
     (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: chapters/index\nchapters: [{file: chapters/one}]\n")
     (tmp_path / "chapters" / "index.md").write_text("# Front\n")

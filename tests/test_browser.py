@@ -10,9 +10,9 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import sync_playwright
 
+from book.build import BUILD, toc_files
+from book.takeaway import FLAGS, open_page
 from pbtlib.claims import ledger
-from tools.build import BUILD, toc_files
-from tools.takeaway import FLAGS, open_page
 
 HTML = BUILD / "html"
 PAGES = [f"{name}.html" for name in toc_files()] + ["search.html", "genindex.html"]

@@ -9,9 +9,9 @@ from xml.etree import ElementTree
 import pytest
 
 import run
+from book import browser, summary
+from book.execute import ROOT
 from pbtlib.processor import instruction_sets
-from tools import browser, summary
-from tools.notebooks import ROOT
 
 # ---------------------------------------------------------------------------------------------- the browser
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from nbval.plugin import get_sanitize_patterns
 
-from tools.notebooks import CHAPTERS, CHECKED, KERNEL_ENVIRONMENT, METADATA, ROOT, TWINS, code_cells, from_twin, names
+from book.execute import CHAPTERS, CHECKED, KERNEL_ENVIRONMENT, METADATA, ROOT, TWINS, code_cells, from_twin, names
 
 RULES = ROOT / "tests" / "nbval.cfg"
 PATTERNS = get_sanitize_patterns(RULES.read_text())

@@ -1,7 +1,10 @@
 """Sliders, the landing page, previews and the search; the numbers behind the sliders, computed a second time."""
 
+import ast
+import itertools
 import json
 import re
+import symtable
 
 import numpy as np
 import pytest
@@ -9,39 +12,73 @@ import test_browser
 from scipy import integrate, stats
 from test_browser import visit
 
-from tools import frames, reading
-from tools.build import BUILD
+from book import numbers as reading
+from book.build import BUILD
+from book.execute import FIGURES, TWINS, code_cells, from_twin
 
 browser = test_browser.browser
+PLACES = {
+    "sawtooth": "02_modelling",
+    "many_agents": "02_modelling",
+    "two_time_scales": "03_two_time_scales",
+    "bias_noise": "03b_bilevel",
+    "theorem_10": "04_convergence",
+}
 
 # ---------------------------------------------------------------------------------------------- the numbers
 
 
-def moving(figure, frame, label, panel=0):
-    """Arrays x and y of one curve in one frame of a figure."""
-    parts = iter(frame["curves"])
-    curves = [curve if "y" in curve else {**curve, **next(parts)} for curve in figure["curves"]]
-    assert next(parts, None) is None
-    (found,) = [c for c in curves if c["label"] == label and c["panel"] == panel]
-    return np.array(found["x"]), np.array(found["y"])
+def cells(chapter, *wanted):
+    """What a chapter's cells define under these names, from running only the statements that they need."""
+    statements = [
+        ast.unparse(statement)
+        for cell in code_cells(from_twin(TWINS / f"{chapter}.md"))
+        for statement in ast.parse(cell.source).body
+    ]
+    needed, kept = set(wanted), []
+    for code in reversed(statements):
+        table = symtable.symtable(code, chapter, "exec")
+        bound = {s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported() or s.is_namespace()}
+        if bound & needed:
+            needed = (needed - bound) | used(table)
+            kept.append(code)
+    namespace = {}
+    for code in reversed(kept):
+        exec(code, namespace)
+    return [namespace[name] for name in wanted]
 
 
-@pytest.fixture(scope="module", params=[name for name in frames.FIGURES if name != "landing"])
-def made(request):
-    return request.param, frames.FIGURES[request.param]()
+def used(table):
+    """Names of the module that a piece of code looks up, in its functions too."""
+    here = table.get_type() == "module"
+    names = {s.get_name() for s in table.get_symbols() if s.is_referenced() and (here or s.is_global())}
+    return names.union(*map(used, table.get_children()))
 
 
-def test_every_position_of_the_sliders_has_a_frame_with_all_its_curves(made):
-    _, figure = made
+def drawn(panel, label):
+    """Arrays x and y of one curve of a panel."""
+    (found,) = [curve for curve in panel if curve.label == label]
+    return np.array(found.data["x"]), np.array(found.data["y"])
+
+
+def stored(name):
+    """The data of a moving figure as its chapter recorded them."""
+    return json.loads((FIGURES / f"{PLACES[name]}-{name}.json").read_text())
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_every_position_of_the_sliders_has_a_frame_with_all_its_curves(name):
+    figure = stored(name)
+    assert figure["made"].startswith("pbtlib ")
     assert len(figure["frames"]) == np.prod([len(slider["values"]) for slider in figure["sliders"]])
     assert all(0 <= slider["start"] < len(slider["values"]) for slider in figure["sliders"])
     for frame in figure["frames"]:
         assert frame["says"].endswith(".")
-        assert len(frame["curves"]) == sum("y" not in curve for curve in figure["curves"])
-        for curve, part in zip([c for c in figure["curves"] if "y" not in c], frame["curves"], strict=True):
-            x, y = part.get("x", curve.get("x")), part["y"]
-            assert len(x) == len(y) + (curve["kind"] == "bars")
-            assert np.isfinite([*x, *y]).all()
+        for curve, part in zip(figure["curves"], frame["curves"], strict=True):
+            assert not curve.keys() & part.keys()
+            whole = {**curve, **part}
+            assert len(whole["x"]) == len(whole["y"]) + (curve["kind"] == "bars")
+            assert np.isfinite([*whole["x"], *whole["y"]]).all()
 
 
 def plain_sawtooth(rng, steps, beta, runs=30, agents=10_000, updates=4):
@@ -63,20 +100,21 @@ def plain_sawtooth(rng, steps, beta, runs=30, agents=10_000, updates=4):
 
 
 def test_sawtooth_is_what_plain_numpy_gives(rng):
-    figure = frames.sawtooth(steps=(10,), betas=(0.0, 1.0), agents=100_000, updates=4)
+    (teeth,) = cells("02_modelling", "teeth")
+    _, distance, _ = teeth(10, 1.0, agents=100_000, updates=4)
     right, wrong = (plain_sawtooth(rng, 10, beta) for beta in (1.0, 1.5))
-    drawn = np.log(moving(figure, figure["frames"][1], "median")[1].reshape(4, -1)[:, [0, -1]].T)
+    seen = np.log(drawn(distance, "median")[1].reshape(4, -1)[:, [0, -1]].T)
 
     def deviation(runs):
         error = runs.std(-1, ddof=1) * np.sqrt(1 / 30 + 1 / 10)  # thirty runs here, one ten times as large there
-        return (np.abs(drawn - runs.mean(-1)) / error).max()
+        return (np.abs(seen - runs.mean(-1)) / error).max()
 
     assert deviation(right) < 7
     assert deviation(wrong) > 7
 
 
 def test_many_agents_settle_on_what_a_plain_population_gives(rng):
-    figure = frames.many_agents(sizes=(100,), times=(0, 1, 2))
+    crowd, marginals, grid = cells("02_modelling", "crowd", "marginals", "axis_h")
 
     def population(n, updates):
         theta, h = 1.5 + rng.standard_normal(n) / 2, -1 + rng.standard_normal(n) / 2
@@ -91,17 +129,14 @@ def test_many_agents_settle_on_what_a_plain_population_gives(rng):
 
     n = 200_000
     big = population(n, 4)
-    x, density = moving(figure, figure["frames"][2], "infinitely many agents")
-    mass = density / density.sum()
+    x, mass = grid.points, marginals[2]
     # common parents make a population worth about a third of its number; rounding and cells add 2e-3
     assert abs(mass @ x - big.mean()) < 6 * big.std() * np.sqrt(3 / n) + 2e-3
     assert abs(mass @ x**2 - (big**2).mean()) < 6 * (big**2).std() * np.sqrt(3 / n) + 2e-3
-    early = moving(figure, figure["frames"][1], "infinitely many agents")[1]
-    assert abs(early / early.sum() @ x - big.mean()) > 0.05
+    assert abs(marginals[1] @ x - big.mean()) > 0.05
 
     apart = [stats.wasserstein_distance(population(100, 4), x, None, mass) for _ in range(80)]
-    drawn = moving(figure, figure["frames"][2], "this N", panel=1)[1][0]
-    assert abs(drawn - np.mean(apart)) < 6 * np.std(apart) * np.sqrt(1 / 80 + 1 / 30) + 0.01
+    assert abs(crowd(100, 2, 42)[1] - np.mean(apart)) < 6 * np.std(apart) * np.sqrt(1 / 80 + 1 / 30) + 0.01
 
 
 def kinetic_by_finite_differences(epsilon, cells, time=1.0):
@@ -125,19 +160,20 @@ def kinetic_by_finite_differences(epsilon, cells, time=1.0):
 
 
 def test_two_time_scales_follow_another_solver_and_an_exact_recursion():
-    figure = frames.two_time_scales(epsilons=(1.0, 0.5), times=(1, 2))
+    (two_clocks,) = cells("03_two_time_scales", "two_clocks")
+    at = two_clocks((1.0, 0.5), (1, 2))
 
-    def drawn(k, label):
-        x, density = moving(figure, figure["frames"][k], label)
+    def moments(epsilon, label):
+        x, density = drawn(at(epsilon, 1)[1], label)
         mass = density / density.sum()
         return np.array([mass @ x, mass @ x**2 - (mass @ x) ** 2])
 
-    for k, epsilon in ((0, 1.0), (2, 0.5)):
+    for epsilon in (1.0, 0.5):
         coarse, fine = (kinetic_by_finite_differences(epsilon, n) for n in (30, 60))
         limit = (4 * fine - coarse) / 3
         allowed = 2 * np.abs(coarse - limit).max()  # twice what cells three times as wide are off
-        assert np.abs(drawn(k, "kinetic equation (8)") - limit).max() < allowed
-        assert np.abs(drawn(k, "averaged equation (13)") - limit).max() > allowed
+        assert np.abs(moments(epsilon, "kinetic equation (8)") - limit).max() < allowed
+        assert np.abs(moments(epsilon, "averaged equation (13)") - limit).max() > allowed
 
     def together(inner):
         """Mean and standard deviation of h after one and two simultaneous updates, from E and Var of θ and h."""
@@ -156,12 +192,12 @@ def test_two_time_scales_follow_another_solver_and_an_exact_recursion():
         for j in range(2):
             (m, s), (m0, s0) = together(1 / epsilon)[j], together(np.inf)[j]
             exact = integrate.quad(lambda u: abs(m - m0 + (s - s0) * stats.norm.ppf(u)), 0, 1, limit=200)[0]  # noqa: B023
-            assert moving(figure, figure["frames"][j], "simultaneous jumps", 1)[1][i] == pytest.approx(exact, rel=5e-3)
+            shown = drawn(at(epsilon, j + 1)[2], "simultaneous jumps")[1][i]
+            assert shown == pytest.approx(exact, rel=5e-3)
 
 
 def test_bias_noise_is_an_integral_over_the_equilibrium():
-    biases, betas = (0.4, 2.0), (0.2, 1.0)
-    figure = frames.bias_noise(biases, betas)
+    (cut_at,) = cells("03b_bilevel", "cut_at")
     nodes, weights = np.polynomial.hermite_e.hermegauss(120)
     weights = weights / weights.sum()
 
@@ -169,20 +205,20 @@ def test_bias_noise_is_an_integral_over_the_equilibrium():
         theta = h1 + h2 / 2 * nodes
         return 1.2 + 2 / beta * np.log(weights @ np.exp(-beta * theta**2))  # two independent coordinates
 
-    for k, (h1, beta) in enumerate((h1, beta) for h1 in biases for beta in betas):
-        x, y = moving(figure, figure["frames"][k], "effective fitness")
+    for h1, beta in itertools.product((0.4, 2.0), (0.2, 1.0)):
+        _, cut, _ = cut_at(h1, beta)
+        x, y = drawn(cut, "effective fitness")
         exact = np.array([by_quadrature(h1, h2, beta) for h2 in x])
         assert np.abs(y - exact).max() < 1e-3 * np.abs(exact).max()
-        mean = moving(figure, figure["frames"][k], "mean fitness")[1]
+        mean = drawn(cut, "mean fitness")[1]
         assert np.allclose(mean, 1.2 - 2 * h1**2 - x**2 / 2, atol=5e-3)
-        (best,), (top,) = moving(figure, figure["frames"][k], "best noise")
+        (best,), (top,) = drawn(cut, "best noise")
         assert top >= exact.max() - 5e-3
         assert abs(best - x[exact.argmax()]) <= x[1]
 
 
 def test_theorem_10_is_the_solution_of_the_averaged_equation():
-    betas, sigmas = (1.0, 10.0), (0.3, 0.5)
-    figure = frames.theorem_10(betas, sigmas)
+    (under_the_bound,) = cells("04_convergence", "under_the_bound")
     x = np.linspace(-5, 7, 361)
     gap = np.where(x < 0.5, 0.5, 1.0) * (x - 0.5) ** 2
     start = stats.norm.pdf(x, 2, 0.5)
@@ -198,27 +234,27 @@ def test_theorem_10_is_the_solution_of_the_averaged_equation():
         found = integrate.solve_ivp(slope, (0, times[-1]), start / start.sum(), t_eval=times, rtol=1e-7, atol=1e-12)
         return np.abs(x @ found.y - 0.5)
 
-    for k, (beta, sigma) in enumerate((beta, sigma) for beta in betas for sigma in sigmas):
-        times, drawn = moving(figure, figure["frames"][k], "exact solution of (13)")
-        assert np.abs(drawn - solution(beta, sigma, times)).max() < 2e-3
-        assert np.abs(drawn - solution(beta, 1.5 * sigma, times)).max() > 2e-3
-        bound = moving(figure, figure["frames"][k], "bound of Theorem 10, δ = 0.2")[1]
+    for beta, sigma in itertools.product((1.0, 10.0), (0.3, 0.5)):
+        says, panel = under_the_bound(beta, sigma)
+        times, seen = drawn(panel, "exact solution of (13)")
+        assert np.abs(seen - solution(beta, sigma, times)).max() < 2e-3
+        assert np.abs(seen - solution(beta, 1.5 * sigma, times)).max() > 2e-3
+        bound = drawn(panel, "bound of Theorem 10, δ = 0.2")[1]
         assert np.allclose(bound, 1.5 * np.exp(-times) + 0.2, rtol=1e-3)
-        holds = (drawn <= bound)[times <= np.log(1.5 / 0.2)].all()
-        assert ("bound holds" in figure["frames"][k]["says"]) == holds
+        holds = (seen <= bound)[times <= np.log(1.5 / 0.2)].all()
+        assert ("bound holds" in says) == holds
 
 
 def test_the_landing_page_shows_training_and_copying():
-    film = frames.landing()
-    theta, h, family = np.array(film["theta"]) / 100, np.array(film["h"]) / 100, np.array(film["family"])
-    every = film["per_update"]
-    assert theta.shape == (every * film["updates"] + 1, 48, 2)
+    theta, h, family = cells("02_modelling", "small_population")[0]()
+    updates, every = 12, 11
+    assert theta.shape == (every * updates + 1, 48, 2)
     z = []
-    for k in range(film["updates"]):
+    for k in range(updates):
         path = theta[every * k : every * (k + 1)]
         centre, decay = h[k, :, :1], 0.98**5
-        loud = h[k, :, 1] > 0.3  # else rounding to hundredths shows
-        noise = h[k, loud, 1:] * np.sqrt(0.01 * (1 - 0.98**10) / (1 - 0.98**2))
+        loud = np.abs(h[k, :, 1]) > 0.3
+        noise = np.abs(h[k, loud, 1:]) * np.sqrt(0.01 * (1 - 0.98**10) / (1 - 0.98**2))
         z.append(((path[1:] - centre - decay * (path[:-1] - centre))[:, loud] / noise).ravel())
         before, after = theta[every * (k + 1) - 1], theta[every * (k + 1)]
         same = (after[:, None] == before).all(-1)  # [child, parent]
@@ -231,14 +267,6 @@ def test_the_landing_page_shows_training_and_copying():
 
 
 # ---------------------------------------------------------------------------------------------- sliders in a browser
-
-PLACES = {
-    "sawtooth": "02_modelling",
-    "many_agents": "02_modelling",
-    "two_time_scales": "03_two_time_scales",
-    "bias_noise": "03b_bilevel",
-    "theorem_10": "04_convergence",
-}
 
 
 def drawn_curve(box, figure, number):
@@ -259,8 +287,8 @@ def drawn_curve(box, figure, number):
 @pytest.mark.parametrize("name", PLACES)
 def test_a_slider_moves_the_curve_it_says_by_keyboard(browser, name):
     page, asked, complaints = visit(browser, f"chapters/{PLACES[name]}.html")
-    figure = json.loads((BUILD / "html" / "_static" / "frames" / f"{name}.json").read_text())
-    box = page.locator(f".frames[data-name={name}]")
+    figure = json.loads((BUILD / "html" / "_static" / "moving" / f"{name}.json").read_text())
+    box = page.locator(f".moving[data-name={name}]")
     lines = [i for i, c in enumerate(figure["curves"]) if c["kind"] == "line"]
     sliders = box.get_by_role("slider")
     assert sliders.count() == len(figure["sliders"])
@@ -279,7 +307,7 @@ def test_a_slider_moves_the_curve_it_says_by_keyboard(browser, name):
         assert sliders.nth(which).get_attribute("aria-valuetext") == text
         for i in lines:
             curve = figure["curves"][i]
-            x, y = moving(figure, frame, curve["label"], curve["panel"])
+            x, y = (np.array({**curve, **frame["curves"][i]}[axis]) for axis in ("x", "y"))
             seen_x, seen_y = drawn_curve(box, figure, i)
             spec = figure["panels"][curve["panel"]]
             for axis, values, seen in (("x", x, seen_x), ("y", y, seen_y)):
@@ -295,8 +323,8 @@ def test_a_slider_moves_the_curve_it_says_by_keyboard(browser, name):
 
 def test_the_drawn_effective_fitness_is_the_closed_form(browser):
     page, *_ = visit(browser, "chapters/03b_bilevel.html")
-    figure = json.loads((BUILD / "html" / "_static" / "frames" / "bias_noise.json").read_text())
-    box = page.locator(".frames[data-name=bias_noise]")
+    figure = json.loads((BUILD / "html" / "_static" / "moving" / "bias_noise.json").read_text())
+    box = page.locator(".moving[data-name=bias_noise]")
     number = [c["label"] for c in figure["curves"]].index("effective fitness")
     for h1, beta in ((2.4, 5.0), (0.4, 0.2)):
         for which, value in enumerate((h1, beta)):
@@ -314,13 +342,13 @@ def test_the_drawn_effective_fitness_is_the_closed_form(browser):
 
 def test_the_curves_can_be_taken_as_a_table(browser):
     page, *_ = visit(browser, "chapters/03b_bilevel.html", accept_downloads=True)
-    box = page.locator(".frames[data-name=bias_noise]")
+    box = page.locator(".moving[data-name=bias_noise]")
     with page.expect_download() as started:
         box.get_by_role("link", name="CSV").click()
     rows = started.value.path().read_text(encoding="utf-8-sig").splitlines()
     assert rows[0] == '"panel","curve","x","y","high"'
     assert any("effective fitness" in row for row in rows)
-    assert (BUILD / "html" / "_static" / "frames" / "bias_noise.json").is_file()
+    assert (BUILD / "html" / "_static" / "moving" / "bias_noise.json").is_file()
     page.context.close()
 
 
@@ -329,8 +357,8 @@ def test_the_curves_can_be_taken_as_a_table(browser):
 
 def test_the_landing_page_moves_and_can_be_stopped(browser):
     page, asked, complaints = visit(browser, "chapters/index.html")
-    box = page.locator(".frames[data-name=landing]")
-    page.wait_for_function("Number(document.querySelector('.frames').dataset.now) > 1")
+    box = page.locator(".moving[data-name=landing]")
+    page.wait_for_function("Number(document.querySelector('.moving').dataset.now) > 1")
     box.get_by_role("button", name="Pause").focus()
     page.keyboard.press("Enter")
     stopped = box.get_attribute("data-now")
@@ -346,7 +374,7 @@ def test_the_landing_page_moves_and_can_be_stopped(browser):
 
 def test_the_landing_page_rests_for_those_who_want_it(browser):
     page, *_ = visit(browser, "chapters/index.html", reduced_motion="reduce")
-    box = page.locator(".frames[data-name=landing]")
+    box = page.locator(".moving[data-name=landing]")
     box.get_by_role("button", name="Play").wait_for()
     page.wait_for_timeout(300)
     assert box.get_attribute("data-now") == "0"

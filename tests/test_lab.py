@@ -9,8 +9,8 @@ import pytest
 from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
 
 import run
-from tools import build
-from tools.notebooks import CHAPTERS, TWINS, _as_saved, from_twin, left_behind, names, store, to_twin
+from book import build
+from book.execute import CHAPTERS, TWINS, _as_saved, from_twin, left_behind, names, store, to_twin
 
 CHAPTER = pytest.mark.parametrize("name", names())
 NEVER_SAVED = {"colab", "executionInfo", "outputId", "vscode", "Ada Lovelace", "0123456789"}

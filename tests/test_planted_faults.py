@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tools.notebooks import ROOT
+from book.execute import ROOT
 
 PAGE = """---
 kernelspec: {{display_name: Python 3, language: python, name: python3}}
@@ -36,21 +36,19 @@ status = "verified"
 
 
 def build(folder, *, prose="Prose.", predicted="2", code="", strict="1"):
-    for name in ("pbtlib", "tools"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pbtlib", "book"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "mathjax"))
     for name in ("_config.yml", "requirements.lock"):
         shutil.copy(ROOT / name, folder / name)
-    (folder / "assets").mkdir()
-    shutil.copy(ROOT / "assets" / "book.css", folder / "assets" / "book.css")
     (folder / "pbtlib" / "claims.toml").write_text(CLAIMS)
     (folder / "_toc.yml").write_text(TOC)
     (folder / "chapters" / "text").mkdir(parents=True)
     (folder / "chapters" / "references.bib").write_text("")
     for name in GENERATED:
-        (folder / "chapters" / f"{name}.md").write_text("")
+        shutil.copy(ROOT / "chapters" / f"{name}.md", folder / "chapters" / f"{name}.md")
     (folder / "chapters" / "text" / "index.md").write_text(PAGE.format(prose=prose, predicted=predicted, code=code))
     done = subprocess.run(
-        [sys.executable, "-m", "tools.build", "book"],
+        [sys.executable, "-m", "book.build", "book"],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(folder), "PBTLIB_STRICT": strict},
         capture_output=True,

@@ -47,10 +47,10 @@ def test_words_that_mean_nothing_are_refused(words, calls, monkeypatch, capsys):
 def test_the_whole_test_builds_the_pages_and_runs_the_notebooks(options, calls, monkeypatch):
     assert main(monkeypatch, "test", *options) == 0
     book, browser, test, summary = calls
-    assert book == ("-m", "tools.build", "book")
-    assert browser == ("-m", "tools.browser")
+    assert book == ("-m", "book.build", "book")
+    assert browser == ("-m", "book.browser")
     assert {"tests", "chapters", "--nbval-lax", *options} <= set(test)
-    assert summary[1] == "tools.summary"
+    assert summary[1] == "book.summary"
 
 
 def test_another_pass_repeats_all_but_the_pages(calls, monkeypatch, tmp_path):
@@ -62,7 +62,7 @@ def test_another_pass_repeats_all_but_the_pages(calls, monkeypatch, tmp_path):
         calls.clear()
         assert main(monkeypatch, which) == 0
         chapters, test, _ = calls
-        assert chapters == ("-m", "tools.build", "run")
+        assert chapters == ("-m", "book.build", "run")
         assert {"tests", "chapters", "not pages"} <= set(test)
         assert run.os.environ["PBTLIB_PASS"] == which
 

@@ -10,8 +10,8 @@ from matplotlib.image import imread
 from pypdf import PdfReader
 
 import pbtlib
-from tools import takeaway
-from tools.build import BUILD, FIGURES, toc_files
+from book import takeaway
+from book.build import BUILD, FIGURES, toc_files
 
 HTML = BUILD / "html"
 A4 = (595.3, 841.9)

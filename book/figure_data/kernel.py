@@ -1,7 +1,7 @@
 """What a figure draws, as a table: loaded into the kernel of a chapter, it keeps the numbers of every figure shown.
 
-`tools.notebooks` starts the kernel with this extension. Whenever IPython makes a picture of a matplotlib figure, the
-data of its artists are written as CSV into the folder that the environment variable ``PBTLIB_DRAWN`` names; so the
+`book.execute` starts the kernel with this extension. Whenever IPython makes a picture of a matplotlib figure, the
+data of its artists are written as CSV into the folder that the environment variable ``BOOK_RECORDS`` names; so the
 chapters' authors have nothing to do. matplotlib is imported by the chapter or not at all.
 """
 
@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-FOLDER = "PBTLIB_DRAWN"
 COLUMNS = ("part", "x", "y", "x_low", "x_high", "y_low", "y_high", "value")
 MOST_ROWS = 5000
 LONG = 100
@@ -32,7 +31,7 @@ def load_ipython_extension(shell: Any) -> None:
     """Write the table of each figure of which a picture is made from now on, as ``CELL-NUMBER.csv``."""
     from IPython.core import pylabtools
 
-    folder, draw = Path(os.environ[FOLDER]), pylabtools.print_figure
+    folder, draw = Path(os.environ["BOOK_RECORDS"]), pylabtools.print_figure
     cell, shown = 0, 0
 
     def begin(_: object) -> None:
@@ -130,23 +129,9 @@ def _describe(number: int, axis: Any) -> str:
 
 def _artists(axis: Any, missing: Counter[str]) -> Iterator[tuple[str, str, Table]]:
     """Kind, name and table of every artist of a panel that shows data."""
-    from matplotlib.collections import (
-        FillBetweenPolyCollection,
-        LineCollection,
-        PathCollection,
-        PolyCollection,
-        QuadMesh,
-    )
-    from matplotlib.container import BarContainer, ErrorbarContainer
-    from matplotlib.contour import ContourSet
-    from matplotlib.image import AxesImage
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import FancyArrowPatch, Patch
-    from matplotlib.quiver import Quiver
-    from matplotlib.spines import Spine
-    from matplotlib.text import Text
+    from matplotlib import collections, container, contour, image, lines, patches, quiver, spines, text
 
-    seen: set[int] = set()
+    polygons, seen = collections.PolyCollection, set[int]()
     numbers: Counter[str] = Counter()
 
     def named(artist: Any, kind: str) -> str:
@@ -157,58 +142,58 @@ def _artists(axis: Any, missing: Counter[str]) -> Iterator[tuple[str, str, Table
         return f"{kind} {numbers[kind]}"
 
     for box in axis.containers:
-        if isinstance(box, ErrorbarContainer):
+        if isinstance(box, container.ErrorbarContainer):
             line, caps, bars = box
             seen |= {id(part) for part in (line, *caps, *bars) if part is not None}
             yield "error bars", named(box, "error bars"), _error_bars(box)
-        elif isinstance(box, BarContainer):
+        elif isinstance(box, container.BarContainer):
             seen |= {id(part) for part in (*box.patches, box.errorbar) if part is not None}
             owner = box if not str(box.get_label() or "_").startswith("_") else next(iter(box.patches), box)
             yield "bars", named(owner, "bars"), _boxes(list(box.patches))
     loose: dict[Any, list[Any]] = {}
     for artist in axis.get_children():
-        if id(artist) in seen or not artist.get_visible() or artist is axis.patch or isinstance(artist, Spine):
+        if id(artist) in seen or not artist.get_visible() or artist is axis.patch or isinstance(artist, spines.Spine):
             continue
-        if isinstance(artist, Line2D):
+        if isinstance(artist, lines.Line2D):
             table = _in_data(axis, artist, _columns(x=artist.get_xdata(orig=False), y=artist.get_ydata(orig=False)))
             if table:
                 style = artist.get_linestyle() in ("None", "none", "", " ")
                 kind = ("points" if style else "line") if len(table) > 1 else f"line at {next(iter(table))}"
                 yield kind, named(artist, kind), table
-        elif isinstance(artist, ContourSet):
+        elif isinstance(artist, contour.ContourSet):
             filled = bool(artist.filled)
             yield ("filled contours" if filled else "contours"), named(artist, "contours"), _contours(artist)
-        elif isinstance(artist, QuadMesh):
+        elif isinstance(artist, collections.QuadMesh):
             yield "mesh", named(artist, "mesh"), _mesh(artist)
-        elif isinstance(artist, AxesImage):
+        elif isinstance(artist, image.AxesImage):
             yield "image", named(artist, "image"), _image(artist)
-        elif isinstance(artist, FillBetweenPolyCollection):
+        elif isinstance(artist, collections.FillBetweenPolyCollection):
             yield "band", named(artist, "band"), _band(artist)
-        elif isinstance(artist, Quiver):
+        elif isinstance(artist, quiver.Quiver):
             x, y = np.asarray(artist.XY, float).T
             yield "arrows", named(artist, "arrows"), _columns(x=x, y=y, x_high=x + artist.U, y_high=y + artist.V)
-        elif isinstance(artist, PathCollection):
+        elif isinstance(artist, collections.PathCollection):
             offsets: Any = np.ma.asarray(artist.get_offsets(), float)
             value = artist.get_array()
             table = _columns(x=offsets[:, 0], y=offsets[:, 1])
             yield "points", named(artist, "points"), table if value is None else table | _columns(value=value)
-        elif isinstance(artist, PolyCollection) and len(np.asarray(artist.get_offsets())) > len(artist.get_paths()):
+        elif isinstance(artist, polygons) and len(np.asarray(artist.get_offsets())) > len(artist.get_paths()):
             missing["hexbin"] += 1
-        elif isinstance(artist, (LineCollection, PolyCollection)):
-            kind = "lines" if isinstance(artist, LineCollection) else "polygons"
+        elif isinstance(artist, (collections.LineCollection, polygons)):
+            kind = "lines" if isinstance(artist, collections.LineCollection) else "polygons"
             table = _in_data(axis, artist, _paths(artist.get_paths(), artist.get_array()))
             if table:
                 yield kind, named(artist, kind), table
-        elif isinstance(artist, FancyArrowPatch) or type(artist).__module__.startswith("matplotlib.collections"):
+        elif isinstance(artist, (patches.FancyArrowPatch, collections.Collection)):
             missing[type(artist).__name__] += 1
-        elif isinstance(artist, Patch):
+        elif isinstance(artist, patches.Patch):
             loose.setdefault((type(artist), artist.get_facecolor()), []).append(artist)
-        elif isinstance(artist, Text) and getattr(artist, "arrow_patch", None) is not None:
+        elif isinstance(artist, text.Text) and getattr(artist, "arrow_patch", None) is not None:
             missing["arrow"] += 1
-    for patches in loose.values():
-        table = _in_data(axis, patches[0], _boxes(patches))
+    for alike in loose.values():
+        table = _in_data(axis, alike[0], _boxes(alike))
         if table:
-            yield "areas", named(patches[0], "areas"), table
+            yield "areas", named(alike[0], "areas"), table
 
 
 def _columns(**values: ArrayLike) -> Table:

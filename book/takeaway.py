@@ -1,8 +1,8 @@
 """The built book to take away: as PDF, as an archive for reading without a network, as pictures to look at.
 
-python -m tools.takeaway pdf      _build/book.pdf, the whole book for print
-python -m tools.takeaway zip      _build/book.zip, the pages; open index.html in it
-python -m tools.takeaway shots    _build/shots/, every page in three sizes (needs `make book` first, as zip does)
+python -m book.takeaway pdf      _build/book.pdf, the whole book for print
+python -m book.takeaway zip      _build/book.zip, the pages; open index.html in it
+python -m book.takeaway shots    _build/shots/, every page in three sizes (needs `make book` first, as zip does)
 """
 
 from __future__ import annotations
@@ -21,19 +21,11 @@ import yaml
 from playwright.sync_api import Browser, Page, sync_playwright
 
 import pbtlib
-from tools.browser import NONE, bring
-from tools.build import BUILD, ROOT, SOURCE, commit, environment, jupyter_book, toc_files
+from book.browser import NONE, bring
+from book.build import BUILD, ROOT, SOURCE, commit, environment, jupyter_book, toc_files
 
 HTML = BUILD / "html"
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic")
 VIEWS: dict[str, dict[str, Any]] = {
     "light": {"viewport": {"width": 1280, "height": 900}},
     "dark": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "dark"},
@@ -89,7 +81,7 @@ PREPARE = """
 
 def main() -> int:
     """Command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m tools.takeaway", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m book.takeaway", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("what", choices=("pdf", "zip", "shots"))
     parser.add_argument("page", nargs="*", help="pages to picture, such as chapters/04_convergence (shots)")
     arguments = parser.parse_args()

@@ -9,7 +9,7 @@ import re
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,15 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbformat import NotebookNode
 from tqdm import tqdm
 
-from tools import bootstrap, drawn
-from tools.bootstrap import is_bootstrap
+from book import bootstrap
+from book.bootstrap import is_bootstrap
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = ROOT / "chapters"
 TWINS = CHAPTERS / "text"
 FIGURES = CHAPTERS / "figures"
+RECORDERS = sorted((ROOT / "book").glob("*/kernel.py"))
+"""Extensions of a chapter's kernel, which record what it shows."""
 KERNELSPEC = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 METADATA = {"kernelspec": KERNELSPEC, "language_info": {"name": "python"}}
 CHECKED = "nbval-check-output"
@@ -56,7 +58,7 @@ def from_twin(path: Path) -> NotebookNode:
 
     Ids come from the sources, cells with a claim are tagged for nbval, what the book folds is folded in JupyterLab
     too, displays are marked as unnumbered because JupyterLab would add numbers of its own to the paper's, and before
-    the first code cell comes the one of `tools.bootstrap`.
+    the first code cell comes the one of `book.bootstrap`.
     """
     notebook = jupytext.read(path, fmt="md:myst")
     for cell in notebook.cells:
@@ -217,7 +219,7 @@ def execute(
     Parameters
     ----------
     notebook : NotebookNode
-        Changed in place. Its metadata receive the data of its figures, ``["pbtlib"]["figures"]``, from name to CSV.
+        Changed in place. Its metadata receive the data of its figures, ``["pbtlib"]["figures"]``: see `_figures`.
     seed : int, optional
         Replaces the number in the chapter's line ``SEED = n``.
     strict : bool
@@ -237,11 +239,12 @@ def execute(
     client = NotebookClient(
         notebook,
         timeout=CELL_SECONDS,
+        coalesce_streams=True,
         kernel_name="python3",
         resources={"metadata": {"path": str(CHAPTERS)}},
         extra_arguments=[
             "--IPKernelApp.log_level=40",  # its note on local transport is no news to anybody
-            f"--IPKernelApp.extra_extensions={drawn.__name__}",
+            *(f"--IPKernelApp.extra_extensions=book.{path.parent.name}.kernel" for path in RECORDERS),
         ],
         on_cell_executed=lambda **_: progress(),
     )
@@ -249,7 +252,7 @@ def execute(
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, **KERNEL_ENVIRONMENT, "PBTLIB_STRICT": "1" if strict else "0"}
         environment |= {
-            drawn.FOLDER: folder,
+            "BOOK_RECORDS": folder,
             "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
         }
         try:
@@ -261,15 +264,15 @@ def execute(
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
-            cell.outputs = [_as_saved(output) for output in _merge_streams(cell.outputs)]
+            cell.outputs = [_as_saved(output) for output in cell.outputs]
     spoken = notebook.metadata["language_info"]  # the kernel's own, which JupyterLab writes too
     notebook.metadata = nbformat.from_dict({**METADATA, "language_info": spoken, "pbtlib": {"figures": figures}})
     return time.monotonic() - started
 
 
 def _figures(notebook: NotebookNode, folder: Path) -> dict[str, str]:
-    """From the names of a chapter's figures to what they draw, as CSV: see `tools.drawn`."""
-    found = {}
+    """From the names of a chapter's figures to what they draw, as CSV, and of those that move, as JSON."""
+    found = {path.name: path.read_text() for path in sorted(folder.glob("*.json"))}
     for k, cell in enumerate(code_cells(notebook), 1):
         name = figure_name(cell) or f"cell-{k}"
         for path in sorted(folder.glob(f"{k}-*.csv")):
@@ -361,14 +364,3 @@ def _as_saved(value: Any) -> Any:
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e21:
         return int(value)
     return value
-
-
-def _merge_streams(outputs: Iterable[NotebookNode]) -> list[NotebookNode]:
-    merged: list[NotebookNode] = []
-    for output in outputs:
-        last = merged[-1] if merged else None
-        if last is not None and output.output_type == "stream" and last.get("name") == output.get("name"):
-            last["text"] += output["text"]
-        else:
-            merged.append(output)
-    return merged

@@ -1,6 +1,6 @@
 """The browser that looks at the pages and prints them: found on this machine, or else brought to it.
 
-python -m tools.browser    find a Chromium or install one; say in one line if there is none to be had
+python -m book.browser    find a Chromium or install one; say in one line if there is none to be had
 """
 
 from __future__ import annotations

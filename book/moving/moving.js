@@ -1,6 +1,6 @@
-/* Draws the moving figures: data from frames/NAME.js (made by tools/frames.py), SVG, native sliders, nothing else. */
+/* Draws the moving figures: data from moving/NAME.js (recorded by a chapter, see pbtlib/moving.py), SVG, native sliders. */
 (() => {
-  const base = new URL("frames/", document.currentScript.src);
+  const base = new URL("moving/", document.currentScript.src);
   const still = matchMedia("(prefers-reduced-motion: reduce)");
   const W = 340, H = 240, LEFT = 52, RIGHT = 8, TOP = 26, BOTTOM = 42;
 
@@ -18,11 +18,11 @@
 
   /* ------------------------------------------------------------------------------------------ axes and curves */
 
-  function scale({ lim: [low, high], log }, from, to) {
+  function scale({ low, high, log }, from, to) {
     const f = log ? Math.log10 : (v) => v;
     return (v) => from + ((f(v) - f(low)) / (f(high) - f(low))) * (to - from);
   }
-  function ticks({ lim: [low, high], log }) {
+  function ticks({ low, high, log }) {
     const found = [];
     if (log) {
       const decades = Math.log10(high / low), every = Math.ceil(decades / 5);
@@ -127,8 +127,7 @@
         input.setAttribute("aria-valuetext", slider.values[input.value]);
       }
       const frame = data.frames[index];
-      let moving = 0;
-      shown = data.curves.map((curve) => (curve.y ? curve : { ...curve, ...frame.curves[moving++] }));
+      shown = data.curves.map((curve, i) => ({ ...curve, ...frame.curves[i] }));
       shown.forEach((curve, i) => paths[i].setAttribute("d", shape(curve, panels[curve.panel])));
       says.textContent = frame.says;
     }
@@ -151,7 +150,7 @@
     drawings.setAttribute("aria-label", data.alt);
     box.replaceChildren(html("p", { className: "name", textContent: data.title }),
       html("div", { className: "controls" }, ...inputs.map(({ row }) => row)), drawings, says,
-      html("p", { className: "take" }, "Data: ", csv, ", ", all));
+      html("p", { className: "take" }, "Data: ", csv, ", ", all, ` · made by ${data.made}`));
     box.setAttribute("role", "group");
     box.setAttribute("aria-label", data.title);
     draw();
@@ -248,10 +247,10 @@
   /* ------------------------------------------------------------------------------------------ start */
 
   document.addEventListener("DOMContentLoaded", () => {
-    for (const box of document.querySelectorAll("div.frames[data-name]")) {
+    for (const box of document.querySelectorAll("div.moving[data-name]")) {
       const name = box.dataset.name;
       const script = html("script", { src: new URL(`${name}.js`, base).href });
-      script.addEventListener("load", () => (name === "landing" ? film : figure)(box, name, window.bookFrames[name]));
+      script.addEventListener("load", () => (name === "landing" ? film : figure)(box, name, window.bookMoving[name]));
       document.head.append(script);
     }
   });

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tools.drawn import LONG, as_csv
-from tools.notebooks import METADATA, execute
+from book.execute import METADATA, execute
+from book.figure_data.kernel import LONG, as_csv
 
 mpl.use("agg")
 

@@ -1,6 +1,6 @@
 """How a run of the tests ended, in a few lines: what passed, what was compared, what failed and why, what did not run.
 
-python -m tools.summary REPORT LOG    from pytest's JUnit report, and the log that its last line is in
+python -m book.summary REPORT LOG    from pytest's JUnit report, and the log that its last line is in
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree
 
-from tools.build import EXECUTED, kept
-from tools.notebooks import ROOT, claims_of, names
+from book.build import EXECUTED, kept
+from book.execute import ROOT, claims_of, names
 
 SHOWN = 8
 """Failures that are told one by one."""
@@ -20,7 +20,7 @@ SHOWN = 8
 
 def main() -> int:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m tools.summary", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m book.summary", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("report", type=Path)
     parser.add_argument("log", type=Path)
     arguments = parser.parse_args()

@@ -1,9 +1,10 @@
-"""The ledger page, made from the chapters' stored outputs and `claims.toml`; nothing in it is typed by hand."""
+"""The parts of the ledger's pages, made from the outputs of the chapters and `claims.toml`."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from html import escape
@@ -13,22 +14,14 @@ from typing import Any
 import numpy as np
 from docutils.nodes import make_id
 from nbformat import NotebookNode
+from sphinx.errors import SphinxError
 
 from pbtlib.claims import COMPUTED, STATUSES, Record
 
-KINDS = {
-    "Theorem": "thm",
-    "Lemma": "lem",
-    "Remark": "rem",
-    "Assumption": "ass",
-    "Definition": "def",
-    "Algorithm": "alg",
-    "Proposition": "prop",
-    "Corollary": "cor",
-    "Figure": "fig",
-    "Table": "tab",
-}
-REFERENCE = rf"(Section|{'|'.join(KINDS)}) (\d+(?:\.\d+)*[A-Z]?′?|[A-D]\d+)|\(([A-D]?\d+)\)"
+KINDS = "Theorem|Lemma|Remark|Assumption|Definition|Algorithm|Proposition|Corollary|Figure|Table"
+LABELS = {"Theorem": "thm", "Proposition": "prop", "": "eq"}
+"""Labels begin with the first three letters of the kind, except these."""
+REFERENCE = rf"(Section|{KINDS}) (\d+(?:\.\d+)*[A-Z]?′?|[A-D]\d+)|\(([A-D]?\d+)\)"
 MARKS = {
     "verified": "✓",
     "verified with a caveat": "≈",
@@ -38,40 +31,11 @@ MARKS = {
     "not yet": "…",
 }
 
-INTRODUCTION = """# The claims ledger
 
-Every theorem, lemma, figure and statement about behaviour of the paper, and every
-result of the book beyond it, is an entry here. A *computed* entry asserts its recorded status: the chapter measures,
-compares with the prediction within a tolerance of five standard errors plus a proved bound, repeats the measurement
-on a deliberately broken model (the *control*, which must come out the other way), and the build fails when what it
-finds is not what is recorded, in either direction. This page is generated from the outputs of the chapters.
-
-Values are marked S (stated in the paper), R (restored, because the text at hand had lost its formulas, and forced by
-the context) or C (chosen by us).
-"""
-
-GRAPH_TEXT = """## What rests on what
-
-Lines lead from a claim to those that rest on it, left to right; claims that stand alone are left out. The mark before
-the name says the status, as do colour and outline. The same in words: the rows *Rests on* and *Bears* of each entry.
-"""
-
-FINDINGS = """# What we found that the paper does not say
-
-Results of this book that go beyond the paper: drawn from the [ledger](claims.md), where each has its numbers, its
-control and its status.
-"""
-
-DISAGREEMENTS = """# Where we disagree
-
-Entries of the [ledger](claims.md) that are recorded as "disagrees", or that speak against something the paper says or
-supposes. The status is that of our statement. The text at hand had lost its formulas; where this book and the
-published paper differ, the paper wins.
-"""
-
-
-class LedgerError(ValueError):
+class LedgerError(SphinxError):
     """The chapters and the ledger file do not fit each other."""
+
+    category = "The ledger of claims"
 
 
 def collect(records: dict[str, Record], found: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
@@ -176,12 +140,12 @@ def statements(record: Record, where: Places) -> list[tuple[str, str, str]]:
     """The places of the book that state what a record's source names: (words of the source, page, anchor)."""
     found = []
     for match in re.finditer(REFERENCE, record.source):
-        words, kind, number = match[0], match[1], match[2] or match[3]
+        words, kind, number = match[0], match[1] or "", match[2] or match[3]
         if kind == "Section":
             place = where.sections.get(number)
             found += [(words, *place)] if place else []
             continue
-        label = f"{KINDS.get(kind, 'eq')}-{number.replace('′', '-prime')}"
+        label = f"{LABELS.get(kind, kind[:3].lower())}-{number.replace('′', '-prime')}"
         options = [name for name in where.targets if name == label or name.startswith(f"{label}-")]
         if options:
             # the chapter's own first, and the place that states it rather than the one that proves it
@@ -208,45 +172,41 @@ def is_ours(record: Record) -> bool:
     return record.source.startswith("this book")
 
 
-def pages(records: dict[str, Record], found: dict[str, list[dict[str, Any]]], where: Places) -> dict[str, str]:
-    """Return the pages made from the ledger, from file name to MyST Markdown.
+def parts(records: dict[str, Record], found: dict[str, list[dict[str, Any]]], where: Places) -> dict[str, str]:
+    """Return what the directive ``ledger`` puts into the pages, from its argument to MyST Markdown.
 
     Parameters
     ----------
     records : dict of Record
         The ledger file.
     found : dict
-        From chapter to the verdicts in its outputs (see `tools.notebooks.claims_of`).
+        From chapter to the verdicts in its outputs (see `book.execute.claims_of`).
     where : Places
         See `places`.
     """
-    verdicts = collect(records, found)
     return {
-        "claims.md": _ledger(records, verdicts, where),
-        "findings.md": _findings(records, where),
-        "disagreements.md": _disagreements(records, where),
+        "entries": _entries(records, collect(records, found), where),
+        "graph": graph(records),
+        "findings": _findings(records, where),
+        "disagreements": _disagreements(records, where),
     }
 
 
-def _ledger(records: dict[str, Record], verdicts: dict[str, list[dict[str, Any]]], where: Places) -> str:
+def _entries(records: dict[str, Record], verdicts: dict[str, list[dict[str, Any]]], where: Places) -> str:
     count = Counter(record.status for record in records.values())
     summary = " · ".join(f"{count[status]} {status}" for status in STATUSES if count[status])
-    parts = [
-        INTRODUCTION,
-        "Two pages are drawn from it: [what we found that the paper does not say](findings.md) and "
-        "[where we disagree](disagreements.md). Below the list, a "
-        '<a href="#ledger-graph">graph</a> shows which results rest on which.\n',
-        f"**{len(records)} claims**: {summary}.\n",
-        _filters(records, where),
-    ]
-    for chapter in dict.fromkeys(record.chapter for record in records.values()):
-        parts.append(f"## {_title(chapter, where)}\n")
-        parts += [
-            _entry(record, verdicts[name], records, where)
-            for name, record in records.items()
-            if record.chapter == chapter
-        ]
-    return "\n".join([*parts, GRAPH_TEXT, graph(records)])
+    lines = [f"**{len(records)} claims**: {summary}.\n", _filters(records, where)]
+    for chapter, members in _by_chapter(records.values()).items():
+        lines.append(f"# {_title(chapter, where)}\n")
+        lines += [_entry(record, verdicts[record.id], records, where) for record in members]
+    return "\n".join(lines)
+
+
+def _by_chapter(records: Iterable[Record]) -> dict[str, list[Record]]:
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        found.setdefault(record.chapter, []).append(record)
+    return found
 
 
 def _title(chapter: str, where: Places) -> str:
@@ -259,49 +219,41 @@ def _slug(status: str) -> str:
 
 def _filters(records: dict[str, Record], where: Places) -> str:
     """Three menus that a script puts to use; without scripts they stay hidden and the list is whole."""
-    statuses = [(_slug(s), s) for s in STATUSES if any(r.status == s for r in records.values())]
-    chapters = [(c, _title(c, where)) for c in dict.fromkeys(r.chapter for r in records.values())]
+
+    def menu(key: str, label: str, options: dict[str, str]) -> str:
+        items = "".join(f'<option value="{escape(v)}">{escape(text)}</option>' for v, text in options.items())
+        return f'<label>{label} <select data-filter="{key}"><option value="">all</option>{items}</select></label> '
+
+    found = {record.status for record in records.values()}
     numbers = sorted({section(record, where) for record in records.values()}, key=lambda s: (not s[0].isdigit(), s))
-    names = [(n, n if n.startswith("App") or n == "none" else f"Section {n}") for n in numbers]
-    menus = "".join(
-        f'<label>{label} <select data-filter="{key}"><option value="">all</option>'
-        + "".join(f'<option value="{escape(value)}">{escape(text)}</option>' for value, text in options)
-        + "</select></label> "
-        for key, label, options in (
-            ("status", "Status", statuses),
-            ("chapter", "Chapter", chapters),
-            ("section", "Section of the paper", names),
-        )
-    )
     return (
-        f'<div class="ledger-filters" role="group" aria-label="Filter the ledger" hidden>{menus}'
-        f'<button type="button">Show all</button>'
-        f'<p role="status">{len(records)} of {len(records)} claims shown.</p></div>\n'
+        '<div class="ledger-filters" role="group" aria-label="Filter the ledger" hidden>'
+        + menu("status", "Status", {_slug(s): s for s in STATUSES if s in found})
+        + menu("chapter", "Chapter", {c: _title(c, where) for c in _by_chapter(records.values())})
+        + menu("section", "Section of the paper", {n: f"Section {n}" if n[0].isdigit() else n for n in numbers})
+        + '<button type="button">Show all</button>'
+        + f'<p role="status">{len(records)} of {len(records)} claims shown.</p></div>\n'
     )
 
 
 def _entry(record: Record, verdicts: list[dict[str, Any]], records: dict[str, Record], where: Places) -> str:
-    said = statements(record, where)
-    rows = [("Source", _linked(escape(record.source), said))]
-    if verdicts:
-        rows.append(("Computed", f'<a href="{record.chapter}.html#claim-{record.id}">in the cell of {record.id}</a>'))
-    else:
-        rows.append(("Shown", f'<a href="{record.chapter}.html">{escape(_title(record.chapter, where))}</a>'))
-    if figure := _figure(record, where):
-        rows.append(("Figure", f'<a href="{where.targets[figure][0]}.html#{figure}">{figure}</a>'))
-    rows += [("Values", escape(record.provenance)), ("Assumptions", escape(record.assumptions))]
-    if record.caveat:
-        rows.append(("Caveat", escape(record.caveat)))
-    if record.against:
-        rows.append(("Against", escape(record.against)))
-    rows += [("Measured", _numbers(verdict)) for verdict in verdicts]
-    if record.depends:
-        rows.append(("Rests on", ", ".join(f'<a href="#ledger-{d}">{d}</a>' for d in record.depends)))
-    if bearing := [other.id for other in records.values() if record.id in other.depends]:
-        rows.append(("Bears", ", ".join(f'<a href="#ledger-{d}">{d}</a>' for d in bearing)))
-    if record.test:
-        rows.append(("Test", _test(record.test)))
-    body = "".join(f"<dt>{label}</dt><dd>{text}</dd>" for label, text in rows)
+    bearing = [other.id for other in records.values() if record.id in other.depends]
+    cell = (f"#claim-{record.id}", f"in the cell of {record.id}")
+    anchor, words = cell if verdicts else ("", _title(record.chapter, where))
+    rows = [
+        ("Source", _linked(escape(record.source), statements(record, where))),
+        ("Computed" if verdicts else "Shown", f'<a href="{record.chapter}.html{anchor}">{escape(words)}</a>'),
+        ("Figure", _figure(record, where)),
+        ("Values", escape(record.provenance)),
+        ("Assumptions", escape(record.assumptions)),
+        ("Caveat", escape(record.caveat)),
+        ("Against", escape(record.against)),
+        *(("Measured", _numbers(verdict)) for verdict in verdicts),
+        ("Rests on", ", ".join(f'<a href="#ledger-{d}">{d}</a>' for d in record.depends)),
+        ("Bears", ", ".join(f'<a href="#ledger-{d}">{d}</a>' for d in bearing)),
+        ("Test", _test(record.test) if record.test else ""),
+    ]
+    body = "".join(f"<dt>{label}</dt><dd>{text}</dd>" for label, text in rows if text)
     status = _slug(record.status)
     return (
         f'<details class="ledger ledger-{status}" id="ledger-{record.id}" data-status="{status}" '
@@ -320,10 +272,11 @@ def _linked(source: str, said: list[tuple[str, str, str]]) -> str:
     return source
 
 
-def _figure(record: Record, where: Places) -> str:
-    """The figure that the source names, else the one in the same part of the chapter."""
-    named = [anchor for words, _, anchor in statements(record, where) if words.startswith("Figure")]
-    return named[0] if named else where.claims.get(record.id, ("", ""))[1]
+def _figure(record: Record, where: Places, words: str = "") -> str:
+    """A link to the figure that the source names, else to the one in the same part of the chapter, if any."""
+    named = [anchor for said, _, anchor in statements(record, where) if said.startswith("Figure")]
+    figure = named[0] if named else where.claims.get(record.id, ("", ""))[1]
+    return f'<a href="{where.targets[figure][0]}.html#{figure}">{words or figure}</a>' if figure else ""
 
 
 def _test(test: str) -> str:
@@ -339,28 +292,27 @@ def _test(test: str) -> str:
 def _findings(records: dict[str, Record], where: Places) -> str:
     ours = [record for record in records.values() if is_ours(record)]
     partly = [record for record in records.values() if "this book" in record.source and not is_ours(record)]
-    parts = [
-        FINDINGS,
+    lines = [
         f"**{len(ours)} results of this book's own**, and {len(partly)} of the paper's to which it adds a rate, a "
-        "constant or a formula.\n",
+        "constant or a formula.\n"
     ]
-    for chapter in dict.fromkeys(record.chapter for record in ours):
-        parts.append(f"## {_title(chapter, where)}\n")
-        parts.append(_list([record for record in ours if record.chapter == chapter], where))
-    parts.append("## Made explicit\n\nThe statement is the paper's; the part that the source line names is ours.\n")
-    parts.append(_list(partly, where))
-    return "\n".join(parts)
+    for chapter, members in _by_chapter(ours).items():
+        lines += [f"# {_title(chapter, where)}\n", _list(members, where)]
+    lines.append("# Made explicit\n\nThe statement is the paper's; the part that the source line names is ours.\n")
+    return "\n".join([*lines, _list(partly, where)])
 
 
 def _disagreements(records: dict[str, Record], where: Places) -> str:
     found = [record for record in records.values() if record.status == "disagrees" or record.against]
-    parts = [DISAGREEMENTS, f"**{len(found)} entries.**\n" if found else "None so far.\n", _list(found, where)]
     caveats = sum(record.status == "verified with a caveat" for record in records.values())
-    parts.append(
-        f'Beside these stand <a href="claims.html#status=verified-with-a-caveat">{caveats} claims that were verified '
-        "with a caveat</a>: true here, with something to know.\n"
+    return "\n".join(
+        [
+            f"**{len(found)} entries.**\n" if found else "None so far.\n",
+            _list(found, where),
+            f'Beside these stand <a href="claims.html#status=verified-with-a-caveat">{caveats} claims that were '
+            "verified with a caveat</a>: true here, with something to know.\n",
+        ]
     )
-    return "\n".join(parts)
 
 
 def _list(records: list[Record], where: Places) -> str:
@@ -370,15 +322,16 @@ def _list(records: list[Record], where: Places) -> str:
         said = "".join(
             f'<p class="ledger-note"><strong>{label}:</strong> {escape(text)}</p>' for label, text in lines if text
         )
-        figure = _figure(record, where)
-        drawn = f' · <a href="{where.targets[figure][0]}.html#{figure}">figure</a>' if figure else ""
+        figure = _figure(record, where, "figure")
         source = _linked(escape(record.source), statements(record, where))
         cell = f"#claim-{record.id}" if record.status in COMPUTED else ""
         items.append(
             f'<li class="ledger ledger-{_slug(record.status)}"><span class="status">{record.status}</span> '
             f'{escape(record.statement)}{said}<p class="ledger-note">{source}'
             f' · <a href="claims.html#ledger-{record.id}">numbers</a>'
-            f' · <a href="{record.chapter}.html{cell}">{escape(_title(record.chapter, where))}</a>{drawn}</p></li>'
+            f' · <a href="{record.chapter}.html{cell}">{escape(_title(record.chapter, where))}</a>'
+            + (f" · {figure}" if figure else "")
+            + "</p></li>"
         )
     return f'<ul class="ledger-list">{"".join(items)}</ul>\n' if items else ""
 

@@ -1,51 +1,12 @@
-/* Reading aids: previews of links and symbols on hover and focus, folded parts that open, search from disk. */
+/* What stands behind links and formulas, shown beside them on hover and focus. */
 (() => {
   const root = new URL("..", document.currentScript.src);
-
-  // A page read from disk may not fetch others, which the search would do for its excerpts.
-  if (location.protocol === "file:" && typeof DOCUMENTATION_OPTIONS !== "undefined")
-    DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
-
-  /* Results that lead to a numbered thing say which: the search itself shows the title of the page alone. */
-  function nameResults(results) {
-    const { indexentries, docnames } = Search._index;
-    const names = new Map();
-    for (const [name, places] of Object.entries(indexentries))
-      for (const [page, id] of places) names.set(`${docnames[page]}.html#${id}`, name);
-    for (const link of results.querySelectorAll("li > a:not([data-named])")) {
-      const name = names.get(link.href.slice(root.href.length).replace(/\?[^#]*/, ""));
-      if (name) link.append(` › ${name[0].toUpperCase()}${name.slice(1)}`);
-      link.dataset.named = "";
-    }
-  }
-
-  /* ------------------------------------------------------------------------------------------ what is folded */
-
-  function openLinked() {
-    const id = decodeURIComponent(location.hash.slice(1));
-    const target = id && document.getElementById(id);
-    if (!target) return;
-    const closed = [];
-    for (let node = target; node; node = node.parentElement?.closest("details:not([open])"))
-      if (node.matches("details")) closed.push(node);
-    closed.forEach((node) => (node.open = true));
-    if (closed.length) target.scrollIntoView();
-  }
-  let opened = [];
-  addEventListener("beforeprint", () => {
-    opened = [...document.querySelectorAll("article details:not([open])")];
-    opened.forEach((node) => (node.open = true));
-  });
-  addEventListener("afterprint", () => opened.forEach((node) => (node.open = false)));
-
-  /* ------------------------------------------------------------------------------------------ previews */
-
   let loading = null, box = null, owner = null, timer = 0;
 
   function previews() {
     loading ??= new Promise((done) => {
       const script = document.createElement("script");
-      script.src = new URL("_static/previews.js", root).href;
+      script.src = new URL("_static/preview_data.js", root).href;
       script.onload = () => done(window.bookPreviews);
       script.onerror = () => done({ targets: {}, symbols: [] });
       document.head.append(script);
@@ -111,10 +72,6 @@
   const previewed = (node) => node.closest?.("article a.reference.internal[href*='#'], article .math mjx-container");
 
   addEventListener("DOMContentLoaded", () => {
-    openLinked();
-    addEventListener("hashchange", openLinked);
-    const results = document.getElementById("search-results");
-    if (results) new MutationObserver(() => nameResults(results)).observe(results, { childList: true, subtree: true });
     document.addEventListener("mouseover", ({ target }) => {
       const element = previewed(target);
       if (element) soon(element, element.matches("a") ? 250 : 500);

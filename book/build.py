@@ -1,10 +1,10 @@
-"""Build the book: copy it, run what changed, write provenance and ledger, hand it to Jupyter Book.
+"""Build the book: copy it, run what changed, write provenance, hand it to Jupyter Book.
 
-python -m tools.build book            execute what changed in _build/, build the pages
-python -m tools.build run             execute only
-python -m tools.build exec [NAME...]  make chapters/NAME.ipynb anew from the twins
-python -m tools.build take NAME       take an edited notebook over into its twin
-python -m tools.build seeds 1 2 3     run every chapter under other seeds and report the claims that break
+python -m book.build book            execute what changed in _build/, build the pages
+python -m book.build run             execute only
+python -m book.build exec [NAME...]  make chapters/NAME.ipynb anew from the twins
+python -m book.build take NAME       take an edited notebook over into its twin
+python -m book.build seeds 1 2 3     run every chapter under other seeds and report the claims that break
 """
 
 from __future__ import annotations
@@ -25,20 +25,17 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-import yaml
 from IPython.core.inputtransformer2 import TransformerManager
 from nbformat import NotebookNode
+from sphinx_external_toc.parsing import parse_toc_yaml
 
 import pbtlib
-from pbtlib.claims import ledger
-from pbtlib.processor import instruction_sets
-from tools import ledger as ledger_page
-from tools.bootstrap import is_bootstrap
-from tools.notebooks import (
+from book.bootstrap import is_bootstrap
+from book.execute import (
     CHAPTERS,
     FIGURES,
-    KERNEL_ENVIRONMENT,
     METADATA_MARK,
+    RECORDERS,
     ROOT,
     TWINS,
     claims_of,
@@ -56,20 +53,20 @@ from tools.notebooks import (
     to_twin,
     write_if_changed,
 )
+from pbtlib.processor import instruction_sets
 
 BUILD = ROOT / "_build"
 SOURCE = BUILD / "src"
 MADE = CHAPTERS / "made.json"
 EXECUTED = BUILD / os.environ.get("PBTLIB_PASS", "") / "executed"  # other processors and versions keep their own
-FRAMES = BUILD / "frames"
 LIBRARY = ROOT / "pbtlib"
 READERS = re.compile(r"open|open_\w+|read_\w+|load\w*|genfromtxt|fromfile|r?glob|iterdir|listdir|scandir|walk")
-SHARED = ("_config.yml", "_toc.yml", "assets", "data")
+SHARED = ("_config.yml", "_toc.yml", "data")
 
 
 def main() -> int:
     """Command line of the build; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m tools.build", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m book.build", description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("book")
     commands.add_parser("run")
@@ -98,7 +95,7 @@ def fingerprint(notebook: NotebookNode) -> str:
     """Hash of all that a chapter's outputs depend on: code, figures' names, library, data, claims, the lock, Python."""
     code = "\n".join(cell.source for cell in code_cells(notebook) if not is_bootstrap(cell))
     digest = hashlib.sha256(code.encode())
-    for path in [*library_files(code), *data_files(code), ROOT / "requirements.lock", ROOT / "tools" / "drawn.py"]:
+    for path in [*library_files(code), *data_files(code), ROOT / "requirements.lock", *RECORDERS]:
         digest.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
     with (LIBRARY / "claims.toml").open("rb") as file:
         entries = tomllib.load(file)
@@ -220,7 +217,7 @@ def _stop_on_failure(failed: dict[str, Exception]) -> None:
 
 
 def execute_into_chapters(wanted: list[str]) -> int:
-    """`make exec`: write notebooks with fresh outputs, and the ledger page, into chapters/."""
+    """`make exec`: write notebooks with fresh outputs, and the data of figures, into chapters/."""
     for name in wanted:
         _check_name(name)
         path = CHAPTERS / f"{name}.ipynb"
@@ -234,7 +231,7 @@ def execute_into_chapters(wanted: list[str]) -> int:
         made = notebook.metadata.pop("pbtlib")
         notebook.metadata[METADATA_MARK] = shown_metadata(notebook)
         files = figure_files(name, notebook, made["figures"])
-        for old in set(FIGURES.glob(f"{name}-*.csv")) - {FIGURES / file for file in files}:
+        for old in set(FIGURES.glob(f"{name}-*.*")) - {FIGURES / file for file in files}:
             old.unlink()
         drawn_anew = [write_if_changed(FIGURES / file, text) for file, text in files.items()]
         changed = store(notebook, CHAPTERS / f"{name}.ipynb")
@@ -242,9 +239,6 @@ def execute_into_chapters(wanted: list[str]) -> int:
             machines[name] = made["on"]
         print(f"chapters/{name}.ipynb {'written' if changed else 'unchanged'}")
     write_if_changed(MADE, json.dumps(machines, indent=1, sort_keys=True) + "\n")
-    paths = [path for name in names() if (path := CHAPTERS / f"{name}.ipynb").is_file()]
-    for file, text in ledger_pages({path.stem: nbformat.read(path, as_version=4) for path in paths}).items():
-        write_if_changed(CHAPTERS / file, text)
     return 0
 
 
@@ -260,30 +254,27 @@ def machine() -> str:
     return f"Python {platform.python_version()} on {platform.system()} {platform.machine()} ({libraries})"
 
 
-def ledger_pages(chapters: dict[str, NotebookNode]) -> dict[str, str]:
-    """The pages made from the ledger and the outputs of the chapters, from file name to text."""
-    found = {name: claims_of(notebook) for name, notebook in chapters.items()}
-    return ledger_page.pages(ledger(), found, ledger_page.places(chapters))
-
-
 def figure_files(name: str, notebook: NotebookNode, figures: dict[str, str], *more: str) -> dict[str, str]:
-    """The data files of a chapter's figures, from file name to contents: CSV under a line that says how it was made.
+    """The data files of a chapter's figures, from file name to contents, each with a line that says how it was made.
 
     Parameters
     ----------
     name, notebook : str, NotebookNode
         The chapter.
     figures : dict
-        From figure to CSV, as `tools.notebooks.execute` leaves it.
+        From figure to CSV, or JSON if it moves, as `book.execute.execute` leaves it.
     more : str
         What to add to the line: commit, run time.
     """
     made = " · ".join([f"pbtlib {pbtlib.__version__}", *_settings(notebook), *more])
     head = "# {figure}, a figure of the page {name}; text and figures under CC BY 4.0\n# made by {made}\n"
-    return {
-        f"{name}-{figure}.csv": head.format(figure=figure, name=name, made=made) + text
-        for figure, text in figures.items()
-    }
+    files = {}
+    for figure, text in figures.items():
+        if figure.endswith(".json"):
+            files[f"{name}-{figure}"] = text.replace("{", f'{{"made":{json.dumps(made, ensure_ascii=False)},', 1) + "\n"
+        else:
+            files[f"{name}-{figure}.csv"] = head.format(figure=figure, name=name, made=made) + text
+    return files
 
 
 def take(name: str) -> int:
@@ -327,11 +318,10 @@ def book() -> int:
         path = CHAPTERS / f"{name}.ipynb"
         if not path.is_file() or not same_cells(notebook, nbformat.read(path, as_version=4)):
             print(f"note: chapters/{name}.ipynb is not what its twin says; 'exec' remakes it, 'take' keeps its edits")
-    if any('class="frames"' in cell.source for notebook in chapters.values() for cell in notebook.cells):
-        compute_frames()
     _lay_out(chapters)
     mark = hashlib.sha256()
-    shown = [*(ROOT / "tools").glob("*.py"), *(ROOT / "tests").glob("test_*.py"), *SOURCE.rglob("*")]
+    made_by = [path for ending in ("py", "js", "css") for path in (ROOT / "book").rglob(f"*.{ending}")]
+    shown = [*made_by, *(ROOT / "tests").glob("test_*.py"), *SOURCE.rglob("*")]
     for path in sorted(path for path in shown if path.is_file()):
         mark.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
     front, stamp = BUILD / "html" / "index.html", BUILD / "html.sha256"
@@ -365,23 +355,9 @@ def jupyter_book() -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """What Sphinx needs to find its extensions `tools.reading` and `tools.pages`, and no warnings from libraries."""
+    """What Sphinx needs to find its extensions `book.numbers` and `book.theme`, and no warnings from libraries."""
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     return {**os.environ, "PYTHONWARNINGS": "ignore", "PYTHONPATH": paths}
-
-
-def compute_frames() -> None:
-    """Compute the moving figures into FRAMES if what they depend on has changed."""
-    code = (ROOT / "tools" / "frames.py").read_text()
-    mark = fingerprint(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)]))
-    stamp = FRAMES / "sha256"
-    if stamp.is_file() and stamp.read_text() == mark:
-        return
-    print("Computing the moving figures")
-    shutil.rmtree(FRAMES, ignore_errors=True)
-    command = [sys.executable, "-m", "tools.frames", str(FRAMES)]
-    subprocess.run(command, cwd=ROOT, env={**os.environ, **KERNEL_ENVIRONMENT}, check=True)
-    stamp.write_text(mark)
 
 
 def _lay_out(chapters: dict[str, NotebookNode]) -> None:
@@ -397,7 +373,6 @@ def _lay_out(chapters: dict[str, NotebookNode]) -> None:
         for file, text in figure_files(name, notebook, made["figures"], *stamp).items():
             pages[Path("chapters") / FIGURES.name / file] = text
     plain = {path.name: path.read_text() for path in CHAPTERS.glob("*.md")}
-    plain |= ledger_pages(chapters)
     for name, text in plain.items():
         pages[Path("chapters") / name] = f"{text}\n\n{_provenance()}\n"
     for path in CHAPTERS.glob("*.bib"):
@@ -410,9 +385,6 @@ def _lay_out(chapters: dict[str, NotebookNode]) -> None:
             if path.is_file():
                 write_if_changed(SOURCE / path.relative_to(ROOT), path.read_bytes())
                 wanted.add(SOURCE / path.relative_to(ROOT))
-    for path in [*FRAMES.glob("*.js"), *FRAMES.glob("*.json")]:
-        write_if_changed(SOURCE / "assets" / "frames" / path.name, path.read_bytes())
-        wanted.add(SOURCE / "assets" / "frames" / path.name)
     for path in SOURCE.rglob("*"):
         if path.is_file() and path not in wanted:
             path.unlink()
@@ -446,19 +418,7 @@ def commit() -> str:
 
 def toc_files() -> list[str]:
     """The pages that _toc.yml names, without ending, in reading order."""
-    found: list[str] = []
-
-    def walk(node: object) -> None:
-        if isinstance(node, dict):
-            found.extend(str(node[key]) for key in ("root", "file") if key in node)
-            for value in node.values():
-                walk(value)
-        elif isinstance(node, list):
-            for value in node:
-                walk(value)
-
-    walk(yaml.safe_load((ROOT / "_toc.yml").read_text()))
-    return found
+    return list(parse_toc_yaml(ROOT / "_toc.yml"))
 
 
 if __name__ == "__main__":

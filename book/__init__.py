@@ -1,0 +1,30 @@
+"""How the book is made: text to notebook to pages, and a folder for every feature of the pages."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
+
+
+def feature(app: Sphinx, module: str) -> dict[str, Any]:
+    """Load the style sheets and scripts beside a module on every page, and return what its `setup` has to return.
+
+    Parameters
+    ----------
+    app : Sphinx
+    module : str
+        The ``__file__`` of the feature. A folder ``vendor`` beside it is published as it is.
+    """
+    folder = Path(module).parent
+    styles, scripts = sorted(folder.glob("*.css")), sorted(folder.glob("*.js"))
+    for path in styles:
+        app.add_css_file(path.name, priority=800)  # after the theme's own
+    for path in scripts:
+        app.add_js_file(path.name, priority=800, loading_method="defer")
+    published = [str(path) for path in (*styles, *scripts, folder / "vendor") if path.exists()]
+    app.connect("builder-inited", lambda app: app.config.html_static_path.extend(published))
+    code = b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))
+    return {"env_version": zlib.crc32(code), "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,1 +1,0 @@
-"""How the book is made: notebooks from their text twins, their execution, the ledger page, the built pages."""
