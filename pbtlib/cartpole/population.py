@@ -27,7 +27,7 @@ import numpy as np
 import scipy.linalg.cython_blas
 from numpy.typing import ArrayLike, NDArray
 
-from pbtlib.cartpole.setting import WEIGHTS, Setting, decode, initial_weights
+from pbtlib.cartpole.setting import TINY, WEIGHTS, Setting, decode, initial_weights
 from pbtlib.checks import check_array, check_number
 from pbtlib.evolution import Jump
 
@@ -501,12 +501,17 @@ def backward(W: F32, D: F32, A: F32) -> F32:
 
 @compiled
 def adam(theta: F32, m: F32, v: F32, g: F32, lr: float, t: int) -> None:
-    """Take the t-th step of Adam, with torch's defaults (β₁ = 0.9, β₂ = 0.999, 1e-8), in place."""
+    """Take the t-th step of Adam, with torch's defaults (β₁ = 0.9, β₂ = 0.999, 1e-8), in place.
+
+    Means up to `TINY` are set to zero.
+    """
     rate = f32(lr / (1 - 0.9**t))
     root = f32(np.sqrt(1 - 0.999**t))
     for i in range(len(theta)):
-        m[i] += f32(0.1) * (g[i] - m[i])
-        v[i] = f32(0.999) * v[i] + f32(0.001) * (g[i] * g[i])
+        mean = m[i] + f32(0.1) * (g[i] - m[i])
+        square = f32(0.999) * v[i] + f32(0.001) * (g[i] * g[i])
+        m[i] = mean if abs(mean) > f32(TINY) else f32(0)
+        v[i] = square if square > f32(TINY) else f32(0)
         theta[i] -= rate * (m[i] / (np.sqrt(v[i]) / root + f32(1e-8)))
 
 
