@@ -14,7 +14,7 @@ from scipy import stats
 
 from pbtlib import evolution
 from pbtlib.cartpole import dqn, population
-from pbtlib.cartpole.population import copying, new_population, training, window_mean
+from pbtlib.cartpole.population import by_columns, copying, new_population, training, window_mean
 from pbtlib.cartpole.setting import Setting, decode, exploration, initial_weights
 from pbtlib.evolution import Jump, stream
 
@@ -127,9 +127,9 @@ def random_update(seed, size):
 
 def away_from_kinks(case):
     """Whether no unit of the batch is so near to zero that rounding decides on which side."""
-    W1, b1, W2, b2, _, _ = (w.astype(float) for w in population.layers(case["theta"]))
-    before = W1 @ population.gather(case["observation"], case["slots"]) + b1[:, None]
-    then = W2 @ np.maximum(before, 0) + b2[:, None]
+    W1, b1, W2, b2, _, _ = (w.numpy().astype(float) for w in dqn.unpack(case["theta"]))
+    before = case["observation"][case["slots"]] @ W1.T + b1
+    then = np.maximum(before, 0) @ W2.T + b2
     return min(np.abs(before).min(), np.abs(then).min()) > 3e-6
 
 
@@ -157,6 +157,7 @@ def torch_update(case, gamma=0.99):
 
 def compiled_update(case, gamma=0.99, known=()):
     """The update by the population's compiled functions."""
+    case = case | {name: by_columns(case[name]) for name in ("theta", "target", "m", "v")}
     value, flags = np.full(300, np.nan, np.float32), np.zeros(300, np.bool_)
     for chunk in known:  # values that earlier batches have left behind
         population.evaluate_new(value, flags, chunk, case["target"], case["following"])
@@ -169,7 +170,7 @@ def compiled_update(case, gamma=0.99, known=()):
     replay = (case["observation"], case["action"], case["terminal"])
     population.learn(*state, count, slots, *replay, value, case["lr"], gamma)
     assert count[0] == case["t"] + 1
-    return gradient, *state
+    return [vector[np.argsort(by_columns(np.arange(4610)))] for vector in (gradient, *state)]
 
 
 def relative(one, two):
