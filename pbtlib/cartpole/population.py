@@ -14,7 +14,6 @@ is first drawn after a target update, then remembered.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
@@ -28,6 +27,7 @@ from pbtlib.cartpole.product import WIDTH, product
 from pbtlib.cartpole.setting import LAYERS, TINY, WEIGHTS, Setting, decode, initial_weights
 from pbtlib.checks import check_array, check_number
 from pbtlib.evolution import Jump
+from pbtlib.parallel import processors
 
 __all__ = ["Population", "Trace", "copying", "new_population", "physics", "training", "window_mean"]
 
@@ -157,7 +157,7 @@ def training(
         ``train(state, rng) -> (state, trace)``; agent i draws from the i-th child of the fresh stream ``rng``.
     """
     check_number("n_steps", n_steps, integer=True, minimum=1)
-    workers = threads if threads is not None else os.cpu_count() or 1
+    workers = threads if threads is not None else processors()
     check_number("threads", workers, integer=True, minimum=1)
     common = setting or Setting()
     constants = (common.gamma, common.episode_cap, common.target_period, common.bootstrap)
