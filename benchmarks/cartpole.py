@@ -133,9 +133,8 @@ def ageing(n: int, generations: int, peak: float, n_steps: int = 500) -> None:
         (state,) = made
         steps = n * n_steps
         speeds.append((steps / cpu, work / cpu))
-        print(
-            f"{k + 1:10d} {steps / cpu:23,.0f} {work / steps / 1e6:16.2f} {work / cpu / 1e9:7.1f} {work / cpu / peak:13.0%}"
-        )
+        speed = f"{work / cpu / 1e9:7.1f} {work / cpu / peak:13.0%}"
+        print(f"{k + 1:10d} {steps / cpu:23,.0f} {work / steps / 1e6:16.2f} {speed}")
     (first, early), (last, late) = speeds[0], speeds[-1]
     print(f"the last against the first: {last / first:.2f} in agent-steps, {late / early:.2f} in flop per second")
 
