@@ -7,15 +7,18 @@ machine does: compare numbers of one run only, and those per processor second fi
 from __future__ import annotations
 
 import argparse
+import ctypes
 import os
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from typing import Any
 
 import numba
 import numpy as np
+import scipy.linalg.cython_blas
 import torch
 
 from pbtlib.cartpole import dqn, population
@@ -53,7 +56,7 @@ def sgemm(m: int, k: int, n: int) -> float:
 
 
 def flop(state: population.Population, n_steps: int) -> float:
-    """Flop of a generation that starts with empty replays.
+    """Flop of a generation that starts from this state.
 
     Per sample of a batch one forward pass, as much again for the gradient of the weights, and for that of the
     activations as much less the first layer; one forward pass per action; one per target value computed, which is
@@ -61,19 +64,22 @@ def flop(state: population.Population, n_steps: int) -> float:
     """
     batch = decode(state.h).batch.astype(float)
     first = LAYERS[0][0] * (LAYERS[0][1] + 1)
-    learning = batch * (n_steps - batch + 1) * (3 * WEIGHTS - first)
-    targets, known = np.zeros(len(batch)), np.zeros(len(batch))
-    for held in range(1, n_steps + 1):
-        new = np.where(held >= batch, batch * (1 - known / held), 0.0)
-        targets, known = targets + new, known + new if held % 100 else np.zeros(len(batch))
-    return float(2 * np.sum(learning + WEIGHTS * (n_steps + targets)))
+    stored, capacity = state.stored[:, 0], state.action.shape[1]
+    learned, targets, known = np.zeros((3, len(batch)))
+    for step in range(1, n_steps + 1):
+        held = np.minimum(stored + step, capacity)
+        learns = np.where(held >= batch, batch, 0.0)
+        new = learns * (1 - known / held)
+        learned, targets = learned + learns, targets + new
+        known = known + new if step % 100 else np.zeros(len(batch))
+    return float(2 * np.sum(learned * (3 * WEIGHTS - first) + WEIGHTS * (n_steps + targets)))
 
 
 def phases(size: int = 80) -> dict[str, float]:
     """Microseconds of the parts of an agent-step at the middle batch size, each timed alone on one thread."""
     rng = np.random.default_rng(0)
     state, _ = population.training(500, threads=1)(population.new_population(np.zeros((1, 3)), rng), rng)
-    theta, target, m, v = (getattr(state, name)[0] for name in ("theta", "target", "m", "v"))
+    theta, target, m, v = (population.by_columns(getattr(state, name)[0]) for name in ("theta", "target", "m", "v"))
     observation, following, action = state.observation[0], state.following[0], state.action[0, :size]
     slots, drawn, y = np.arange(size), np.full(5000, -1), np.ones(size, np.float32)
     X, X_next = population.gather(observation, slots), population.gather(following, slots[: size // 3])
@@ -99,6 +105,40 @@ def phases(size: int = 80) -> dict[str, float]:
     return times
 
 
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Keep OpenBLAS, which serves the compiled products of matrices, on one core."""
+    blas = ctypes.CDLL(scipy.linalg.cython_blas.__file__)
+    names = [prefix for prefix in ("scipy_openblas", "openblas") if hasattr(blas, f"{prefix}_set_num_threads")]
+    for prefix in names[:1]:
+        before = getattr(blas, f"{prefix}_get_num_threads")()
+        getattr(blas, f"{prefix}_set_num_threads")(1)
+    yield
+    for prefix in names[:1]:
+        getattr(blas, f"{prefix}_set_num_threads")(before)
+
+
+def ageing(n: int, generations: int, peak: float, n_steps: int = 500) -> None:
+    """Print the speed of generations without evolution, on one thread.
+
+    An agent-step costs more as the replay fills: learning starts at once, and a larger replay has more transitions
+    whose target values are not yet known. So flop per second tell whether the processor slows down.
+    """
+    state, train = initial_population(n, 0), population.training(n_steps, threads=1)
+    print(f"\n{n} agents without evolution\ngeneration   agent-steps per CPU s   Mflop per step    GF/s  of the bound")
+    speeds = []
+    for k in range(generations):
+        work, made = flop(state, n_steps), []
+        _, cpu = timed(lambda state=state, k=k, made=made: made.append(train(state, stream(0, k, "train"))[0]))
+        (state,) = made
+        steps = n * n_steps
+        speeds.append((steps / cpu, work / cpu))
+        speed = f"{work / cpu / 1e9:7.1f} {work / cpu / peak:13.0%}"
+        print(f"{k + 1:10d} {steps / cpu:23,.0f} {work / steps / 1e6:16.2f} {speed}")
+    (first, early), (last, late) = speeds[0], speeds[-1]
+    print(f"the last against the first: {last / first:.2f} in agent-steps, {late / early:.2f} in flop per second")
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="N up to 200 and one round")
@@ -109,7 +149,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     n, n_steps = (100 if quick else 500), 500
     state = initial_population(n, 0)
-    with population.one_blas_thread():
+    with one_blas_thread():
         peak, small = sgemm(512, 512, 512), sgemm(64, 65, 80)
         parts = phases()
     work = flop(state, n_steps) / (n * n_steps)
@@ -132,6 +172,8 @@ def main(arguments: list[str] | None = None) -> None:
                 f"compiled population {n:8d} {threads:8d} {speed:10,.0f} {speed / oracle[0]:10.1f} {per_cpu:12,.0f}"
                 f" {per_cpu / oracle[1]:10.1f} {per_cpu / bound:12.0%}"
             )
+
+    ageing(20 if quick else 100, 8, peak)
 
     print("\nmicroseconds of an agent-step with a batch of 80")
     for name, microseconds in parts.items():

@@ -174,11 +174,13 @@ def _softmax(beta: float, fitness: Array, mass: Array) -> Array:
     # in place: at a million agents fresh memory costs more than arithmetic
     with np.errstate(over="ignore"):  # downwards, to −∞: the weight is zero
         exponent = beta * fitness
-        top = np.where(mass > 0, exponent, -np.inf).max(-1, keepdims=True)
+        present = exponent if mass.min() > 0 else np.where(mass > 0, exponent, -np.inf)
+        top = present.max(-1, keepdims=True)
         if not np.isfinite(top).all():  # βF overflows: differences first, which elsewhere would cost digits of old runs
             exponent, top = beta * (fitness - np.where(mass > 0, fitness, -np.inf).max(-1, keepdims=True)), 0.0
-        weight = exponent - top
-    np.exp(np.minimum(weight, 0.0, out=weight), out=weight)
+        weight = np.subtract(exponent, top, order="C")
+    flat = weight.reshape(-1)
+    in_blocks(lambda a, b: np.exp(np.minimum(flat[a:b], 0.0, out=flat[a:b]), out=flat[a:b]), flat.size, BLOCK)
     weight *= mass
     weight /= weight.sum(-1, keepdims=True)
     return weight
@@ -302,10 +304,10 @@ def _parents(gain: Array, rng: np.random.Generator, resampling: str) -> NDArray[
         u = (np.arange(n) + rng.random((runs, 1))) / n
     else:
         raise ValueError(f"resampling is {resampling!r}; allowed are 'multinomial' and 'systematic'")
-    parent = np.empty((runs, n), dtype=np.intp)
+    parent = np.empty((runs, n), dtype=np.int32 if n <= 2**31 else np.intp)  # half the memory to shuffle in
     in_blocks(lambda a, b: _invert(cumulative, u, parent, a, b), parent.size, BLOCK)
     _shuffle(parent, rng.random(out=u.reshape(-1)[: parent.size]).reshape(runs, n))  # u has served
-    return parent
+    return parent.astype(np.intp)
 
 
 @njit(**COMPILE)
@@ -366,8 +368,9 @@ def copy(state: S, jump: Jump) -> S:
     dataclass of arrays
         A new state of the same type. The snapshot before the jumps is the source of every copy (Algorithm 1).
     """
-    n = jump.parent.shape[-1]
-    rows = (jump.parent.reshape(-1, n) + n * np.arange(jump.parent.size // n)[:, None]).reshape(-1)
+    n, rows = jump.parent.shape[-1], jump.parent.reshape(-1)
+    if rows.size > n:
+        rows = (rows.reshape(-1, n) + n * np.arange(rows.size // n)[:, None]).reshape(-1)
 
     def follow(array: NDArray[Any]) -> NDArray[Any]:
         if array.shape[:-1] != jump.parent.shape:

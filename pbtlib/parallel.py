@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from pbtlib.checks import check_number
 
 __all__ = ["in_blocks", "processors"]
 
 
+@cache
 def processors() -> int:
-    """Number of processors of this machine, at least 1."""
+    """Number of processors of this machine, at least 1; asked once, since some systems take long to answer."""
     return os.cpu_count() or 1
 
 

@@ -138,6 +138,23 @@ def test_nothing_is_learned_before_the_replay_holds_a_batch():
     assert (dqn.pack(list(after.network.parameters())) != start).any()
 
 
+@pytest.mark.parametrize("rule", [True, False])
+def test_means_of_dead_units_become_zero_and_never_denormal(rule, monkeypatch):
+    """A unit that no input activates has no gradient: with the rule its means end at zero, without it they are tiny."""
+    if not rule:
+        monkeypatch.setattr(dqn, "TINY", 0.0)
+    agent, _ = agent_after(130)
+    first = agent.network[0]
+    with torch.no_grad():
+        first.bias[0] = -1e3
+    memory = agent.adam.state[first.bias]
+    memory["exp_avg"][0], memory["exp_avg_sq"][0] = 1e-29, 1e-9
+    for _ in range(220):
+        dqn.learn(agent, 32, 0.99, np.random.default_rng(0))
+    mean = abs(agent.adam.state[first.bias]["exp_avg"][0].item())
+    assert mean == 0 if rule else 0 < mean < np.finfo(np.float32).tiny
+
+
 def test_the_target_follows_every_hundred_steps_and_only_then():
     for steps, synchronous in ((199, False), (200, True), (201, False), (300, True)):
         agent, _ = agent_after(steps)

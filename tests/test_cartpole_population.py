@@ -2,9 +2,10 @@
 
 import pickle
 from dataclasses import fields, replace
-from types import SimpleNamespace
+from types import FunctionType, SimpleNamespace
 
 import gymnasium as gym
+import numba
 import numpy as np
 import pytest
 import torch
@@ -14,7 +15,7 @@ from scipy import stats
 
 from pbtlib import evolution
 from pbtlib.cartpole import dqn, population
-from pbtlib.cartpole.population import copying, new_population, training, window_mean
+from pbtlib.cartpole.population import by_columns, copying, new_population, training, window_mean
 from pbtlib.cartpole.setting import Setting, decode, exploration, initial_weights
 from pbtlib.evolution import Jump, stream
 
@@ -127,9 +128,9 @@ def random_update(seed, size):
 
 def away_from_kinks(case):
     """Whether no unit of the batch is so near to zero that rounding decides on which side."""
-    W1, b1, W2, b2, _, _ = (w.astype(float) for w in population.layers(case["theta"]))
-    before = W1 @ population.gather(case["observation"], case["slots"]) + b1[:, None]
-    then = W2 @ np.maximum(before, 0) + b2[:, None]
+    W1, b1, W2, b2, _, _ = (w.numpy().astype(float) for w in dqn.unpack(case["theta"]))
+    before = case["observation"][case["slots"]] @ W1.T + b1
+    then = np.maximum(before, 0) @ W2.T + b2
     return min(np.abs(before).min(), np.abs(then).min()) > 3e-6
 
 
@@ -157,6 +158,7 @@ def torch_update(case, gamma=0.99):
 
 def compiled_update(case, gamma=0.99, known=()):
     """The update by the population's compiled functions."""
+    case = case | {name: by_columns(case[name]) for name in ("theta", "target", "m", "v")}
     value, flags = np.full(300, np.nan, np.float32), np.zeros(300, np.bool_)
     for chunk in known:  # values that earlier batches have left behind
         population.evaluate_new(value, flags, chunk, case["target"], case["following"])
@@ -169,7 +171,7 @@ def compiled_update(case, gamma=0.99, known=()):
     replay = (case["observation"], case["action"], case["terminal"])
     population.learn(*state, count, slots, *replay, value, case["lr"], gamma)
     assert count[0] == case["t"] + 1
-    return gradient, *state
+    return [vector[np.argsort(by_columns(np.arange(4610)))] for vector in (gradient, *state)]
 
 
 def relative(one, two):
@@ -223,6 +225,83 @@ def test_values_remembered_are_the_values_computed(rng, seed):
     groups = np.array_split(rng.permutation(300), 37)
     for ours, remembered in zip(compiled_update(case), compiled_update(case, known=groups), strict=True):
         assert relative(ours, remembered) < 3e-6
+
+
+# ---------------------------------------------------------------------------------------------- products, small numbers
+
+
+@given(
+    rows=st.integers(1, 130),
+    terms=st.sampled_from([1, 4, 64, 79]),
+    columns=st.sampled_from([16, 64]),
+    seed=st.integers(0, 2**32),
+)
+@settings(max_examples=60, deadline=None)
+def test_products_are_those_of_double_precision_to_rounding(rows, terms, columns, seed):
+    """Every entry is within terms·2⁻²⁴ of |A|·|B|, by the textbook's bound; one term left out is far beyond it."""
+    rng = np.random.default_rng(seed)
+    A, B = (rng.standard_normal(shape).astype(np.float32) for shape in ((rows, terms), (terms, columns)))
+    one, two = np.full((2, rows + 1, columns), 7, np.float32)
+    population.product(A, B, one[:rows])
+    population.product(np.asfortranarray(A), B, two[:rows])
+    np.testing.assert_array_equal(one, two)
+    assert (one[rows] == 7).all(), "nothing is written outside"
+    exact, bound = A.astype(float) @ B, 1.1 * terms * 2.0**-24 * (np.abs(A.astype(float)) @ np.abs(B))
+    assert (np.abs(one[:rows] - exact) <= bound).all()
+    assert not (np.abs(one[:rows] - exact + np.outer(A[:, -1], B[-1])) <= bound).all()
+
+
+def test_an_entry_of_a_product_does_not_depend_on_the_number_of_rows(rng):
+    A, B = (rng.standard_normal(shape).astype(np.float32) for shape in ((77, 64), (64, 64)))
+    whole, part = np.empty((77, 64), np.float32), np.empty((1, 64), np.float32)
+    population.product(A, B, whole)
+    for i in range(77):
+        population.product(A[i : i + 1], B, part)
+        np.testing.assert_array_equal(part[0], whole[i])
+
+
+SMALLEST = np.finfo(np.float32).tiny
+
+
+def denormal(*arrays):
+    """The share of numbers that are not zero and smaller than the smallest normal one."""
+    return np.mean([((np.abs(a) < SMALLEST) & (a != 0)).mean() for a in arrays])
+
+
+def adam_without_the_rule():
+    """The compiled step of Adam, its threshold at zero."""
+    source = population.adam.py_func
+    return numba.njit(error_model="numpy")(FunctionType(source.__code__, source.__globals__ | {"TINY": 0.0}))
+
+
+def test_no_mean_of_adam_is_denormal_and_no_weight_knows_of_the_rule(seed):
+    """Learning at the highest rates kills units, whose means decay: 1500 steps on a fixed replay, with and without."""
+    start = agents(3, seed)
+    state, _ = trained(replace(start, h=np.column_stack([[0.6, 0.8, 1.0], start.h[:, 1:]])), 400, seed)
+    without, shares = adam_without_the_rule(), []
+    for i in range(3):
+        rng = np.random.default_rng(seed + i)
+        weights, m, v = ([by_columns(getattr(state, name)[i]) for _ in range(2)] for name in ("theta", "m", "v"))
+        for t in range(400, 1900):
+            slots = rng.choice(400, 64, replace=False)
+            X, a = population.gather(state.observation[i], slots), state.action[i, slots]
+            y = 1 + 10 * (1 - state.terminal[i, slots]).astype(np.float32)
+            g = population.gradient(weights[0], X, a, y)
+            for k, step in enumerate((population.adam, without)):
+                step(weights[k], m[k], v[k], g, 10 ** (-2.0 - 0.3 * (2 - i)), t)
+        np.testing.assert_array_equal(weights[0], weights[1])
+        assert denormal(m[0], v[0]) == 0
+        shares.append(denormal(m[1]))
+    assert max(shares) > 0.005, "the companion: without the rule there are some"
+
+
+def test_generations_leave_no_denormal_numbers(seed):
+    start = agents(4, seed)
+    state = replace(start, h=np.column_stack([[0.5, 0.7, 0.9, 1.0], start.h[:, 1], np.full(4, -1.0)]))
+    for k in range(3):
+        state, _ = trained(state, 800, seed, k, threads=2)
+    assert denormal(state.theta, state.target, state.m, state.v) == 0
+    assert ((state.m == 0) & (state.v > 0)).any(), "some mean has decayed below the threshold"
 
 
 # ---------------------------------------------------------------------------------------------- sampling

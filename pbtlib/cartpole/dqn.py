@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pbtlib.cartpole.population import Population, Trace
-from pbtlib.cartpole.setting import LAYERS, Hyperparameters, Setting, decode, exploration
+from pbtlib.cartpole.setting import LAYERS, TINY, Hyperparameters, Setting, decode, exploration
 
 __all__ = ["Agent", "Replay", "new_agent", "pack", "q_network", "td_loss", "train", "training", "unpack"]
 
@@ -139,11 +139,14 @@ def td_loss(network: nn.Sequential, target: nn.Sequential, batch: tuple[Tensor, 
 
 
 def learn(agent: Agent, size: int, gamma: float, rng: np.random.Generator) -> None:
-    """Take one step of Adam on a batch of this size from the replay."""
+    """Take one step of Adam on a batch of this size from the replay; its means up to `TINY` are set to zero."""
     loss = td_loss(agent.network, agent.target, agent.replay.sample(size, rng), gamma)
     agent.adam.zero_grad()
     loss.backward()
     agent.adam.step()
+    for memory in agent.adam.state.values():
+        for name in ("exp_avg", "exp_avg_sq"):
+            memory[name] = nn.functional.hardshrink(memory[name], TINY)
 
 
 def train(

@@ -369,12 +369,12 @@ def learning_curves(train: Train, state: Population, generations: int, seed: int
         (at least 0.1).
     """
     theta, curves = state.theta, []
-    upright = np.zeros((4, 1), np.float32)
+    upright = np.zeros((1, 4), np.float32)
     for k in range(generations):
         if fault == FAULTS[3]:
             state = replace(state, clock=np.zeros_like(state.clock))
         state, trace = train(state, stream(seed, k, role))
-        value = np.array([population.forward(row, upright)[2].max() for row in state.theta])
+        value = np.array([population.forward(population.by_columns(row), upright)[2].max() for row in state.theta])
         distance = np.linalg.norm(state.theta.astype(float) - theta, axis=1)
         curves.append([trace.returns.sum(1) / trace.count, np.log10(distance), np.log10(np.maximum(value, 0.1))])
     return np.moveaxis(np.array(curves), 0, -1)

@@ -4,9 +4,9 @@ Between two evolutions the agents know nothing of each other, and the whole of o
 So one compiled call trains one agent for a whole generation, and a pool of threads maps agents to cores. Every agent
 has its own learning rate, exploration decay and batch size, and pays for its own batch only.
 
-The network is Q = W₃·A₂ + b₃, A₂ = max(W₂·A₁ + b₂, 0), A₁ = max(W₁·X + b₁, 0), where a column is one transition and
-each product is one call of BLAS. Numbers of the network are float32 as in torch, those of the physics float64 as in
-Gymnasium.
+The network is Q = A₂·W₃ᵀ + b₃, A₂ = max(A₁·W₂ᵀ + b₂, 0), A₁ = max(X·W₁ᵀ + b₁, 0), where a row is one transition, so
+that every inner loop runs over the 64 units of a layer. Numbers of the network are float32 as in torch, those of the
+physics float64 as in Gymnasium.
 
 max_a Q(s',a;θ⁻) of a stored transition changes only when the target network does: it is computed when the transition
 is first drawn after a target update, then remembered.
@@ -14,23 +14,21 @@ is first drawn after a target update, then remembered.
 
 from __future__ import annotations
 
-import ctypes
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numba
 import numpy as np
-import scipy.linalg.cython_blas
 from numpy.typing import ArrayLike, NDArray
 
-from pbtlib.cartpole.setting import WEIGHTS, Setting, decode, initial_weights
+from pbtlib.cartpole.product import WIDTH, product
+from pbtlib.cartpole.setting import LAYERS, TINY, WEIGHTS, Setting, decode, initial_weights
 from pbtlib.checks import check_array, check_number
 from pbtlib.evolution import Jump
 from pbtlib.normals import COMPILE
+from pbtlib.parallel import processors
 
 __all__ = ["Population", "Trace", "copying", "new_population", "physics", "training", "window_mean"]
 
@@ -160,7 +158,7 @@ def training(
         ``train(state, rng) -> (state, trace)``; agent i draws from the i-th child of the fresh stream ``rng``.
     """
     check_number("n_steps", n_steps, integer=True, minimum=1)
-    workers = threads if threads is not None else os.cpu_count() or 1
+    workers = threads if threads is not None else processors()
     check_number("threads", workers, integer=True, minimum=1)
     common = setting or Setting()
     constants = (common.gamma, common.episode_cap, common.target_period, common.bootstrap)
@@ -173,12 +171,16 @@ def training(
 
         def train_one(i: int) -> int:
             own = (hyper.lr[i], hyper.decay[i], hyper.batch[i], n_steps, *constants, streams[i], returns[i])
-            arguments: tuple[Any, ...] = (*(array[i] for array in arrays), *own)
-            return _generation(*arguments)
+            weights = [by_columns(array[i]) for array in arrays[:4]]
+            arguments: tuple[Any, ...] = (*weights, *(array[i] for array in arrays[4:]), *own)
+            episodes = _generation(*arguments)
+            for array, turned in zip(arrays, weights, strict=False):
+                array[i, _COLUMNS] = turned
+            return episodes
 
         longest_first = np.argsort(-hyper.batch, kind="stable")
         count = np.zeros(n, np.int64)
-        with one_blas_thread(), ThreadPoolExecutor(workers) as pool:
+        with ThreadPoolExecutor(workers) as pool:
             futures = {pool.submit(train_one, int(i)): int(i) for i in longest_first}
             for future in as_completed(futures):
                 count[futures[future]] = future.result()
@@ -191,6 +193,16 @@ def training(
 
 _REPLAY = ("observation", "following", "action", "terminal")
 _CHANGED = ("theta", "target", "m", "v", "updates", "clock", "stored", *_REPLAY)
+
+
+_COLUMNS = np.arange(WEIGHTS)
+_COLUMNS[:256] = _COLUMNS[:256].reshape(LAYERS[0]).T.ravel()
+_COLUMNS[320:4416] = _COLUMNS[320:4416].reshape(LAYERS[1]).T.ravel()
+
+
+def by_columns(theta: F32) -> F32:
+    """Copy a vector of 4610 into the order in which agents are trained: W₁ and W₂ column by column."""
+    return theta[_COLUMNS]
 
 
 def window_mean(m: int) -> Callable[[Population, Trace], NDArray[np.float64]]:
@@ -264,25 +276,6 @@ def copying(
         )
 
     return copy
-
-
-@contextmanager
-def one_blas_thread() -> Iterator[None]:
-    """Keep OpenBLAS, which serves the compiled products, from splitting them over the cores that agents already use."""
-    blas = ctypes.CDLL(scipy.linalg.cython_blas.__file__)
-    for prefix in ("scipy_openblas", "openblas"):
-        if hasattr(blas, f"{prefix}_set_num_threads"):
-            before = getattr(blas, f"{prefix}_get_num_threads")()
-            set_threads = getattr(blas, f"{prefix}_set_num_threads")
-            break
-    else:  # another BLAS: nothing that could be set
-        yield
-        return
-    set_threads(1)
-    try:
-        yield
-    finally:
-        set_threads(before)
 
 
 @compiled
@@ -374,10 +367,10 @@ def act(theta: F32, state: F64, epsilon: float, rng: np.random.Generator) -> int
     """Choose an action ε-greedily: random with probability ε, else (38), argmax_a Q(s,a)."""
     if rng.random() < epsilon:
         return int(rng.random() < 0.5)
-    X = np.empty((4, 1), np.float32)
-    X[:, 0] = state
+    X = np.empty((1, 4), np.float32)
+    X[0] = state
     Q = forward(theta, X)[2]
-    return int(Q[1, 0] > Q[0, 0])
+    return int(Q[0, 1] > Q[0, 0])
 
 
 # ---------------------------------------------------------------------------------------------- learning
@@ -401,43 +394,44 @@ def sample(slots: I64, drawn: I64, held: int, step: int, rng: np.random.Generato
 
 @compiled
 def gather(states: F32, slots: I64) -> F32:
-    """Return the input of the network for these transitions, one per column."""
-    X = np.empty((4, len(slots)), np.float32)
+    """Return the input of the network for these transitions, one per row."""
+    X = np.empty((len(slots), 4), np.float32)
     for b, slot in enumerate(slots):
         for i in range(4):
-            X[i, b] = states[slot, i]
+            X[b, i] = states[slot, i]
     return X
 
 
 @compiled
 def layers(theta: F32) -> tuple[F32, F32, F32, F32, F32, F32]:
-    """View a vector of 4610 as W₁, b₁, W₂, b₂, W₃, b₃."""
-    W1, b1 = theta[:256].reshape(64, 4), theta[256:320]
-    W2, b2 = theta[320:4416].reshape(64, 64), theta[4416:4480]
+    """View weights in the order of `by_columns` as W₁ᵀ, b₁, W₂ᵀ, b₂, W₃, b₃."""
+    V1, b1 = theta[:256].reshape(4, 64), theta[256:320]
+    V2, b2 = theta[320:4416].reshape(64, 64), theta[4416:4480]
     W3, b3 = theta[4480:4608].reshape(2, 64), theta[4608:]
-    return W1, b1, W2, b2, W3, b3
+    return V1, b1, V2, b2, W3, b3
 
 
 @compiled
 def forward(theta: F32, X: F32) -> tuple[F32, F32, F32]:
-    """Return both hidden layers A₁, A₂, of shape (64, batch), and Q, of shape (2, batch)."""
-    W1, b1, W2, b2, W3, b3 = layers(theta)
-    A1 = hidden(W1, b1, X)
-    A2 = hidden(W2, b2, A1)
-    Q = np.empty((2, X.shape[1]), np.float32)
-    for k in range(2):  # one by one: two rows are too flat for a product of matrices
-        np.dot(W3[k], A2, Q[k])
-        Q[k] += b3[k]
-    return A1, A2, Q
+    """Return both hidden layers A₁, A₂, of shape (batch, 64), and Q, of shape (batch, 2)."""
+    V1, b1, V2, b2, W3, b3 = layers(theta)
+    A1 = hidden(X, V1, b1)
+    A2 = hidden(A1, V2, b2)
+    V3, Q = np.zeros((64, WIDTH), np.float32), np.empty((len(X), WIDTH), np.float32)
+    V3[:, :2] = W3.T  # a product has so many columns at least
+    product(A2, V3, Q)
+    Q[:, :2] += b3
+    return A1, A2, Q[:, :2]
 
 
 @compiled
-def hidden(W: F32, b: F32, X: F32) -> F32:
-    """Return max(W·X + b, 0)."""
-    A = np.dot(W, X)
-    for i in range(A.shape[0]):
-        for j in range(A.shape[1]):
-            A[i, j] = max(A[i, j] + b[i], f32(0))
+def hidden(X: F32, V: F32, b: F32) -> F32:
+    """Return max(X·V + b, 0)."""
+    A = np.empty((len(X), 64), np.float32)
+    product(X, V, A)
+    for j in range(len(A)):
+        for i in range(64):
+            A[j, i] = max(A[j, i] + b[i], f32(0))
     return A
 
 
@@ -448,7 +442,7 @@ def evaluate_new(value: F32, known: NDArray[np.bool_], slots: I64, target: F32, 
     if len(new) > 0:
         Q = forward(target, gather(following, new))[2]
         for b, slot in enumerate(new):
-            value[slot] = max(Q[0, b], Q[1, b])
+            value[slot] = max(Q[b, 0], Q[b, 1])
             known[slot] = True
 
 
@@ -459,7 +453,8 @@ def gradient(theta: F32, X: F32, a: NDArray[np.uint8], y: F32) -> F32:
     Parameters
     ----------
     theta : ndarray of float32, shape (4610,)
-    X : ndarray of float32, shape (4, B)
+        Weights in the order of `by_columns`.
+    X : ndarray of float32, shape (B, 4)
         The states s, as `gather` returns them.
     a : ndarray of uint8, shape (B,)
     y : ndarray of float32, shape (B,)
@@ -468,46 +463,45 @@ def gradient(theta: F32, X: F32, a: NDArray[np.uint8], y: F32) -> F32:
     Returns
     -------
     ndarray of float32, shape (4610,)
+        In the same order.
     """
-    _, _, W2, _, W3, _ = layers(theta)
+    _, _, V2, _, W3, _ = layers(theta)
     A1, A2, Q = forward(theta, X)
-    B = len(y)
-    D3 = np.zeros((2, B), np.float32)  # the derivative of the loss by Q ...
-    for j in range(B):
-        D3[a[j], j] = f32(2) / f32(B) * (Q[a[j], j] - y[j])
-    D2 = backward(W3, D3, A2)  # ... by W₂·A₁ + b₂ ...
-    D1 = backward(W2, D2, A1)  # ... and by W₁·X + b₁
-
-    g, ones = np.empty_like(theta), np.ones(B, np.float32)
+    g = np.zeros_like(theta)
     G1, g1, G2, g2, G3, g3 = layers(g)
-    for k in range(2):
-        np.dot(A2, D3[k], G3[k])
-    np.dot(D3, ones, g3)
-    np.dot(D2, A1.T, G2)
-    np.dot(D2, ones, g2)
-    np.dot(D1, X.T, G1)
-    np.dot(D1, ones, g1)
+    B = len(X)
+    D2, D1 = np.empty_like(A2), np.empty_like(A1)  # the derivatives of the loss by the inputs of the ReLUs
+    for b in range(B):
+        d = f32(2) / f32(B) * (Q[b, a[b]] - y[b])  # the derivative by Q
+        w, g_w = W3[a[b]], G3[a[b]]
+        g3[a[b]] += d
+        for i in range(64):
+            g_w[i] += d * A2[b, i]
+            D2[b, i] = d * w[i] if A2[b, i] > 0 else f32(0)
+            g2[i] += D2[b, i]
+    product(D2, V2.T.copy(), D1)
+    for b in range(B):
+        for i in range(64):
+            D1[b, i] = D1[b, i] if A1[b, i] > 0 else f32(0)
+            g1[i] += D1[b, i]
+    product(A1.T, D2, G2)
+    product(X.T, D1, G1)
     return g
 
 
 @compiled
-def backward(W: F32, D: F32, A: F32) -> F32:
-    """Return the derivative before a ReLU from the one behind the next map: Wᵀ·D where A > 0, else 0."""
-    E = np.dot(W.T, D)
-    for i in range(E.shape[0]):
-        for j in range(E.shape[1]):
-            E[i, j] = E[i, j] if A[i, j] > 0 else f32(0)
-    return E
-
-
-@compiled
 def adam(theta: F32, m: F32, v: F32, g: F32, lr: float, t: int) -> None:
-    """Take the t-th step of Adam, with torch's defaults (β₁ = 0.9, β₂ = 0.999, 1e-8), in place."""
+    """Take the t-th step of Adam, with torch's defaults (β₁ = 0.9, β₂ = 0.999, 1e-8), in place.
+
+    Means up to `TINY` are set to zero.
+    """
     rate = f32(lr / (1 - 0.9**t))
     root = f32(np.sqrt(1 - 0.999**t))
     for i in range(len(theta)):
-        m[i] += f32(0.1) * (g[i] - m[i])
-        v[i] = f32(0.999) * v[i] + f32(0.001) * (g[i] * g[i])
+        mean = m[i] + f32(0.1) * (g[i] - m[i])
+        square = f32(0.999) * v[i] + f32(0.001) * (g[i] * g[i])
+        m[i] = mean if abs(mean) > f32(TINY) else f32(0)
+        v[i] = square if square > f32(TINY) else f32(0)
         theta[i] -= rate * (m[i] / (np.sqrt(v[i]) / root + f32(1e-8)))
 
 

@@ -13,13 +13,21 @@ from numpy.typing import ArrayLike, NDArray
 
 from pbtlib.checks import check_array, check_number
 
-__all__ = ["LAYERS", "WEIGHTS", "Hyperparameters", "Setting", "decode", "exploration", "initial_weights"]
+__all__ = ["LAYERS", "TINY", "WEIGHTS", "Hyperparameters", "Setting", "decode", "exploration", "initial_weights"]
 
 LAYERS = ((64, 4), (64, 64), (2, 64))
 """(outputs, inputs) of the three affine maps of the Q-network, with ReLU between them."""
 
 WEIGHTS = sum(outputs * (inputs + 1) for outputs, inputs in LAYERS)
 """Length of the vector θ of one agent, 4610: W₁, b₁, W₂, b₂, W₃, b₃, matrices row by row, as torch orders them."""
+
+TINY = 1e-30
+"""Size up to which a running mean of Adam counts as zero, so that none decays to a denormal number.
+
+Behind a unit that no input activates any more gradients are zero and Adam's means decay for ever. Below 1.2e-38 they
+would be denormal numbers, with which processors calculate many times slower. A mean of this size moves a weight by
+less than 1e-24, and its root adds less than 1e-14 to the 1e-8 by which Adam divides.
+"""
 
 LOWER = np.array([-5.0, 500.0, 32.0])  # log10 of the learning rate, exploration decay [steps], batch size
 UPPER = np.array([-2.0, 5000.0, 128.0])
