@@ -27,6 +27,7 @@ import yaml
 from nbformat import NotebookNode
 
 import pbtlib
+from pbtlib import results
 from pbtlib.claims import ledger
 from tools import ledger as ledger_page
 from tools.notebooks import (
@@ -387,14 +388,7 @@ def _settings(notebook: NotebookNode) -> list[str]:
 
 def commit() -> str:
     """The commit of the working tree; a trailing ``+`` says that files differ from it."""
-
-    def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True).stdout
-
-    try:
-        return git("rev-parse", "--short=10", "HEAD").strip() + ("+" if git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+    return results.commit() or "unknown"
 
 
 def toc_files() -> list[str]:

@@ -1,20 +1,15 @@
-r"""The runs behind Figures 6 and 7 and their controls: planned, made one per process, packed into one file.
+"""The runs behind Figures 6 and 7 and their controls, packed into one file.
 
-A sweep is a map over independent runs through joblib, so whatever joblib can use can make it: processes of this
-machine by default, a Dask cluster inside ``with joblib.parallel_config("dask"):``. Every run writes one file and is
-never made twice; a run that was killed goes on from its last checkpoint, at most three generations back. All runs of a
-seed share their initial population, weights included, so that differences between runs can be paired.
+All runs of a seed share their initial population, weights included, so that differences between runs can be paired.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -22,10 +17,11 @@ from numpy.typing import NDArray
 from pbtlib import results
 from pbtlib.cartpole.experiment import WINDOWS, Experiment, run
 from pbtlib.cartpole.setting import Setting
+from pbtlib.studies.study import Run, Study
 
-__all__ = ["DATA", "SCALES", "Run", "collect", "load", "make", "plan", "sweep"]
+__all__ = ["DATA", "SIZES", "STUDY", "again", "compute", "describe", "experiments", "load", "pack", "plan"]
 
-SCALES = {
+SIZES = {
     "paper": {"seeds": 5, "n_agents": 500, "generations": 10},
     "quick": {"seeds": 2, "n_agents": 20, "generations": 2},
 }
@@ -34,7 +30,7 @@ SCALES = {
 FRESH = 1000
 """Added to the seed where configurations that one seed selected are tried again, so that all luck is drawn anew."""
 
-DATA = Path(__file__).parents[2] / "data" / "cartpole.nc"
+DATA = results.DATA / "cartpole.nc"
 """The sweep at the paper's size, stored with the book."""
 
 KEYS = ("n_steps", "m", "sigma", "mode")
@@ -48,27 +44,6 @@ DEPENDENT = "best fixed"
 
 BEST = 5
 """Configurations that it takes from there."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run of the sweep.
-
-    Attributes
-    ----------
-    name : str
-        The same for all seeds.
-    experiment : Experiment
-    seed : int
-    """
-
-    name: str
-    experiment: Experiment
-    seed: int
-
-    def path(self, directory: str | Path) -> Path:
-        """File of the result in a sweep's directory."""
-        return Path(directory) / f"{self.name.replace(' ', '_')}-seed{self.seed}.nc"
 
 
 def experiments(n_agents: int = 500, generations: int = 10) -> dict[str, Experiment]:
@@ -92,18 +67,17 @@ def experiments(n_agents: int = 500, generations: int = 10) -> dict[str, Experim
     }
 
 
-def plan(scale: str = "paper") -> list[Run]:
-    """Return the planned runs, seed by seed, so that an unfinished sweep has complete seeds.
+def run_of(name: str, experiment: Experiment, seed: int) -> Run:
+    """Return one run of the sweep; ``best fixed`` needs the run without evolution of its seed."""
+    before = run_of("no evolution", experiment, seed) if name == DEPENDENT else None
+    return Run(f"{name}, seed {seed}", experiment, seed, before)
 
-    Parameters
-    ----------
-    scale : {"paper", "quick"}
-    """
-    if scale not in SCALES:
-        raise ValueError(f"scale is {scale!r}; allowed are {', '.join(map(repr, SCALES))}")
-    size = dict(SCALES[scale])
+
+def plan(scale: str) -> list[Run]:
+    """Return the planned runs, seed by seed, so that an unfinished sweep has complete seeds."""
+    size = dict(SIZES[scale])
     seeds = range(size.pop("seeds"))
-    return [Run(name, experiment, seed) for seed in seeds for name, experiment in experiments(**size).items()]
+    return [run_of(name, experiment, seed) for seed in seeds for name, experiment in experiments(**size).items()]
 
 
 def best_configurations(record: xr.Dataset) -> tuple[tuple[float, float, float], ...]:
@@ -113,105 +87,31 @@ def best_configurations(record: xr.Dataset) -> tuple[tuple[float, float, float],
     return tuple(tuple(row) for row in record["h"].to_numpy()[0, best].tolist())
 
 
-def finished(task: Run, directory: str | Path) -> xr.Dataset | None:
-    """Return the result of a run from a sweep's directory, None if it has not been made.
-
-    Raises
-    ------
-    ValueError
-        If the file that exists belongs to another experiment, or is damaged.
-    """
-    path, planned, seed = task.path(directory), results.as_json(asdict(task.experiment)), task.seed
-    if not path.is_file():
-        return None
-    record = results.load(path)
-    made = record.attrs.get("parameters", {})
-    if task.name == DEPENDENT:  # where it starts is decided by the run before it
-        planned, seed = planned | {"start": made.get("start")}, seed + FRESH
-    if (made, record.attrs.get("seed")) != (planned, seed):
-        raise ValueError(f"directory holds {path.name!r}, made with other parameters; choose an empty one")
-    return record
+def compute(run_: Run, needed: xr.Dataset | None, checkpoint: Path) -> xr.Dataset:
+    """Make one run; ``best fixed`` tries what the run before it found best with fresh weights and fresh noise."""
+    experiment, seed = run_.setting, run_.seed
+    if needed is not None:
+        experiment, seed = replace(experiment, start=best_configurations(needed)), seed + FRESH
+    return run(experiment, seed, threads=1, checkpoint=checkpoint, checkpoint_every=3)[1]
 
 
-def make(task: Run, directory: str | Path) -> Path:
-    """Make one run, unless its file exists, and return the file; a killed run goes on from its last checkpoint.
-
-    The run ``best fixed`` needs the run ``no evolution`` of its seed and makes it if it is missing. It tries the
-    configurations which that run found best with fresh weights and fresh noise.
-
-    Raises
-    ------
-    ValueError
-        If the file that exists, or the checkpoint, belongs to another experiment, or is damaged.
-    """
-    path = task.path(directory)
-    if finished(task, directory) is not None:
-        return path
-    experiment, seed = task.experiment, task.seed
-    if task.name == DEPENDENT:
-        before = make(replace(task, name="no evolution"), directory)
-        experiment, seed = replace(experiment, start=best_configurations(results.load(before))), seed + FRESH
-    path.parent.mkdir(parents=True, exist_ok=True)
-    checkpoint = path.with_suffix(".checkpoint")
-    _, record = run(experiment, seed, threads=1, checkpoint=checkpoint, checkpoint_every=3)
-    seconds = record.attrs["wall_seconds"]
-    results.save(path, record, results.provenance(asdict(experiment), seed=seed, wall_seconds=seconds))
-    for left in (checkpoint, *path.parent.glob(f".{path.stem}.*")):  # with what kills left half written
-        left.unlink(missing_ok=True)
-    return path
+def label(run_: Run) -> str:
+    """Return the name that the runs of all seeds share."""
+    return run_.name.rpartition(", seed ")[0]
 
 
-def sweep(tasks: Sequence[Run], directory: str | Path, *, n_jobs: int | None = None, progress: bool = False) -> None:
-    """Make the runs that a directory lacks, one per process; ``best fixed`` when all others, which it needs, are there.
-
-    Parameters
-    ----------
-    tasks : sequence of Run
-        As `plan` returns.
-    directory : path-like
-        Folder for one file per run and the checkpoints of unfinished ones (120 MB each at the paper's size).
-    n_jobs : int, optional
-        Processes; by default what `joblib.parallel_config` says, else 1.
-    progress : bool
-        Whether to print a line for every finished run.
-    """
-    parallel = joblib.Parallel(n_jobs=n_jobs, batch_size=1, return_as="generator_unordered")
-    begin = time.perf_counter()
-    made = 0
-    for now in (False, True):
-        for path in parallel(joblib.delayed(make)(t, directory) for t in tasks if (t.name == DEPENDENT) == now):
-            made += 1
-            if progress:
-                print(f"{made} of {len(tasks)}: {path.name} ({(time.perf_counter() - begin) / 60:.1f} min)", flush=True)
+def describe(runs: Sequence[Run]) -> dict[str, Any]:
+    """Return the seeds, and the parameters of every experiment."""
+    return {
+        "seeds": sorted({run_.seed for run_ in runs}),
+        "experiments": {label(run_): asdict(run_.setting) for run_ in runs},
+    }
 
 
-def collect(tasks: Sequence[Run], directory: str | Path) -> tuple[xr.Dataset, dict[str, Any]]:
-    """Pack the finished runs of a sweep into one data set.
-
-    Parameters
-    ----------
-    tasks : sequence of Run
-        What was planned: every experiment with every seed.
-    directory : path-like
-        Where `sweep` put the results.
-
-    Returns
-    -------
-    data : xarray.Dataset
-        Small integers, to be stored with `pbtlib.results.save` and read with `load`.
-    meta : dict
-        Its provenance. ``runs`` counts planned, made and missing runs, ``missing`` names those without a result.
-
-    Raises
-    ------
-    ValueError
-        If there is no result at all, a damaged one, or one that was made with other parameters than planned.
-    """
-    experiment = {task.name: task.experiment for task in tasks}
-    names, seeds = list(experiment), sorted({task.seed for task in tasks})
-    found = {task: record for task in tasks if (record := finished(task, directory)) is not None}
-    if not found:
-        raise ValueError(f"directory is {str(directory)!r}; it holds no result of the planned runs")
+def pack(runs: Sequence[Run], found: Mapping[Run, xr.Dataset]) -> xr.Dataset:
+    """Pack results into one data set of small integers, which `load` reads."""
+    experiment = {label(run_): run_.setting for run_ in runs}
+    names, seeds = list(experiment), sorted({run_.seed for run_ in runs})
     example = next(iter(found.values()))
     n, updates = example.sizes["agent"], example.sizes["update"]
 
@@ -220,15 +120,15 @@ def collect(tasks: Sequence[Run], directory: str | Path) -> tuple[xr.Dataset, di
 
     returns, episodes = missing(len(WINDOWS), updates, n), missing(updates, n)
     parent, h = missing(n, updates), missing(n, 3, updates + 1)  # the order that compresses best
-    for task, record in found.items():
-        at = names.index(task.name), seeds.index(task.seed)
+    for run_, record in found.items():
+        at = names.index(label(run_)), seeds.index(run_.seed)
         for m in record["window"].to_numpy():
             returns[*at, WINDOWS.index(m)] = record["window_sum"].sel(window=m)
         episodes[at] = record["episodes"]
         parent[at] = record["parent"].transpose("agent", "update")
         h[at] = np.rint(STEPS * record["h"].transpose("agent", "coordinate", "generation"))
     lead = ("run", "seed")
-    data = xr.Dataset(
+    return xr.Dataset(
         {
             "window_sum": ((*lead, "window", "update", "agent"), returns),
             "episodes": ((*lead, "update", "agent"), episodes),
@@ -240,23 +140,10 @@ def collect(tasks: Sequence[Run], directory: str | Path) -> tuple[xr.Dataset, di
             **{key: ("run", [getattr(experiment[name], key) for name in names]) for key in KEYS},
         },
     )
-    attributes = [record.attrs for record in found.values()]
-    meta = results.provenance(
-        {"seeds": seeds, "experiments": {name: asdict(experiment[name]) for name in names}},
-        seed=seeds[0],
-        wall_seconds=sum(a["wall_seconds"] for a in attributes),
-        planned=len(tasks),
-        made=len(found),
-    )
-    meta["missing"] = [f"{task.name}, seed {task.seed}" for task in tasks if task not in found]
-    for key in ("commit", "machine"):
-        meta[key] = _joined(a[key] for a in attributes)
-    meta["versions"] = {name: _joined(a["versions"][name] for a in attributes) for name in meta["versions"]}
-    return data, meta
 
 
 def load(path: str | Path = DATA) -> xr.Dataset:
-    """Read the data that `collect` packed.
+    """Read the data that `pack` packed.
 
     Parameters
     ----------
@@ -305,6 +192,48 @@ def load(path: str | Path = DATA) -> xr.Dataset:
     )
 
 
-def _joined(values: Iterable[object]) -> str:
-    """Name every value once."""
-    return ", ".join(sorted(set(map(str, values))))
+def remade(stored: xr.Dataset, name: str, seed: int, agents: int = 10) -> xr.DataArray:
+    """Make the first generation of the first agents of a run again; say of each whether it is the stored one.
+
+    Agents are independent within a generation. Compared are the number of episodes and the last return.
+
+    Parameters
+    ----------
+    stored : xarray.Dataset
+        As `load` returns; the parameters are those in the file.
+    name, seed
+        The run.
+    agents : int
+    """
+    parameters = dict(stored.attrs["parameters"]["experiments"][name])
+    parameters |= {"setting": Setting(**parameters["setting"]), "start": ()}
+    parameters |= {"n_agents": agents, "generations": 1, "mode": "no evolution"}
+    record = run(Experiment(**parameters), seed)[1].isel(update=0, generation=0).sel(window=1)
+    there = stored.sel(run=name, seed=seed, window=1).isel(update=0, generation=0, agent=slice(agents))
+    same_h = (np.rint(STEPS * there["h"]) == np.rint(STEPS * record["h"])).all("coordinate")
+    return same_h & (there["episodes"] == record["episodes"]) & (there["score"] == record["window_sum"])
+
+
+def again(path: str | Path) -> float:
+    """Make the first generation of ten agents of two runs of a data file again; return the share that agrees."""
+    stored, name = load(path), "200 steps m=2"
+    there = stored["made"].sel(run=name)
+    if not there.any():
+        raise ValueError(f"path is {str(path)!r}; the file lacks the runs {name!r}, of which a slice is made again")
+    seeds = stored["seed"][there].to_numpy()[[0, -1]].tolist()
+    return float(np.mean([remade(stored, name, seed).mean() for seed in seeds]))
+
+
+STUDY = Study(
+    name="cartpole",
+    title="CartPole: Figures 6 and 7 and their controls",
+    file=DATA.name,
+    page="06_cartpole",
+    seconds={"quick": 30, "paper": 11_900},
+    plan=plan,
+    compute=compute,
+    pack=pack,
+    describe=describe,
+    again=again,
+    agreement=0.7,
+)
