@@ -11,6 +11,7 @@ import re
 import subprocess
 import uuid
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +60,12 @@ def provenance(
     }
 
 
+@cache
 def commit() -> str | None:
     """Return the commit of the checkout that this library is in, with ``+`` if files differ from it.
 
-    None outside a checkout, and in a copy that some other repository merely surrounds.
+    None outside a checkout, and in a copy that some other repository merely surrounds. A process asks once: it runs
+    what it has loaded.
     """
     here = Path(__file__).resolve()
 

@@ -5,11 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-from pbtlib import results
 from pbtlib.cartpole.frozen import (
     Study,
-    autocorrelation,
     effective_size,
     episodes,
     latest,
@@ -19,6 +16,8 @@ from pbtlib.cartpole.frozen import (
     relaxation_time,
     window_errors,
 )  # fmt: skip
+
+from pbtlib import results
 
 DATA = Path(__file__).parent.parent / "data" / "cartpole_frozen.nc"
 
@@ -33,32 +32,6 @@ def ar1(rng, phi, shape, drift=0.0):
 
 
 # ---------------------------------------------------------------------------------------------- estimators
-
-
-@pytest.mark.parametrize("phi", [0.0, 0.6, 0.9])
-def test_autocorrelation_and_effective_size_of_an_autoregressive_process(phi, rng):
-    """ρ_k = φ^k in spite of a drift; the size the variance of means shows is the one the correlations predict."""
-    groups, m = 40, 20
-    x = ar1(rng, phi, (groups, 200, m), drift=0.7)
-    each = np.array([autocorrelation(group) for group in x])
-    error = each.std(0, ddof=1) / np.sqrt(groups)
-    assert (np.abs(each.mean(0) - phi ** np.arange(m))[1:] < 5 * error[1:] + 1e-3).all()
-    k = np.arange(1, m)
-    exact = m / (1 + 2 * np.sum((1 - k / m) * phi**k))
-    assert effective_size(phi ** np.arange(m), m) == pytest.approx(exact)
-    sizes = 1 / x.mean(-1).var(-1, ddof=1)  # the process has variance one
-    assert abs(sizes.mean() - exact) < 5 * sizes.std(ddof=1) / np.sqrt(groups) + 0.03 * exact
-    if phi:
-        assert abs(sizes.mean() - m) > 5 * sizes.std(ddof=1) / np.sqrt(groups) + 0.03 * m, "as if independent"
-
-
-def test_a_lasting_difference_between_replicates_is_correlation(rng):
-    """x_ik = u_i + noise, variances 1 and 3: ρ_k = 1/4 at every lag, and no window is worth more than four draws."""
-    x = rng.standard_normal((50, 100, 1)) + np.sqrt(3) * rng.standard_normal((50, 100, 30))
-    each = np.array([autocorrelation(group) for group in x])
-    error = each.std(0, ddof=1) / np.sqrt(50)
-    assert (np.abs(each.mean(0) - 0.25)[1:] < 5 * error[1:] + 2e-3).all()
-    assert effective_size(np.r_[1.0, np.full(999, 0.25)], 1000) == pytest.approx(1000 / 250.75)
 
 
 @pytest.mark.parametrize("phi", [0.0, 0.7])

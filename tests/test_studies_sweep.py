@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import xarray as xr
 from distributed import Client, LocalCluster
+from pbtlib.cartpole.sweep import Run
 
 from pbtlib import __main__ as command
 from pbtlib import results
 from pbtlib.cartpole import experiment, sweep
 from pbtlib.cartpole.experiment import Experiment
 from pbtlib.cartpole.setting import Setting
-from pbtlib.cartpole.sweep import Run
 
 SMALL = Experiment(n_agents=10, n_steps=120, generations=2, m=1)
 
