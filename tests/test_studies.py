@@ -5,83 +5,22 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pytest
-import xarray as xr
+from walks import TOY, Setting, compute
 
 from pbtlib import results
 from pbtlib.__main__ import STUDIES
-from pbtlib.evolution import Jump
-from pbtlib.loop import evolve
 from pbtlib.studies.study import SCALES, Run, Study
 
 posix = pytest.mark.skipif(os.name != "posix", reason="kills and asks for processes as POSIX systems do")
 
 
-# ---------------------------------------------------------------------------------------------- a small study
-
-
-@dataclass(frozen=True)
-class Cloud:
-    """Agents that diffuse."""
-
-    h: np.ndarray
-
-
-@dataclass(frozen=True)
-class Setting:
-    agents: int = 6
-    updates: int = 8
-
-
-def compute(run, needed, checkpoint, pause=0.01):
-    """A slow walk that writes a checkpoint after every update, from zero or from where the needed run ended."""
-
-    def train(state, rng):
-        time.sleep(pause)
-        return Cloud(state.h + rng.standard_normal(state.h.shape)), None
-
-    start = np.zeros((run.setting.agents, 1)) if needed is None else needed["h"].to_numpy()
-    state = evolve(
-        Cloud(start),
-        train=train,
-        evaluate=lambda state, trace: state.h[:, 0],
-        select=lambda fitness, rng: Jump(np.zeros(len(fitness), bool), np.arange(len(fitness))),
-        mutate=lambda state, jump, rng: state,
-        n_updates=run.setting.updates,
-        seed=run.seed,
-        checkpoint=checkpoint,
-        identity={},
-    )
-    return xr.Dataset({"h": (("agent", "coordinate"), state.h)})
-
-
-def plan(scale):
-    first = [Run(f"walk, seed {seed}", Setting(), seed) for seed in range(4 if scale == "quick" else 8)]
-    apart = Run("start", Setting(updates=3), 99)
-    return [Run("from walk 1", Setting(), 11, first[1]), *first, Run("from elsewhere", Setting(), 12, apart)]
-
-
-def pack(runs, made):
-    return xr.concat([made[run] for run in runs if run in made], "run")
-
-
-TOY = Study(
-    name="toy",
-    title="Walks",
-    file="toy.nc",
-    page="none",
-    seconds={"quick": 1, "paper": 2},
-    plan=plan,
-    compute=compute,
-    pack=pack,
-    describe=lambda runs: {"names": [run.name for run in runs]},
-    again=lambda path: 1.0,
-)
 FILES = sorted([*(run.path("").name for run in TOY.runs("quick")), "start.nc"])
 
 
@@ -104,7 +43,7 @@ def holds_nothing_else(directory):
 
 def in_background(directory, jobs, code="TOY.make_all(TOY.runs('quick'), sys.argv[1], n_jobs=int(sys.argv[2]))"):
     """Make the small study in a process group of its own."""
-    program = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); from test_studies import *; {code}"
+    program = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import os, signal; import xarray as xr; from walks import TOY; {code}"
     words = [sys.executable, "-c", program, str(directory), str(jobs)]
     return subprocess.Popen(words, start_new_session=True, stderr=subprocess.PIPE)
 
@@ -228,8 +167,6 @@ def test_a_run_begins_when_the_one_it_needs_is_made(monkeypatch):
         return run.path(directory)
 
     monkeypatch.setattr(Study, "make", make)
-    import joblib
-
     with joblib.parallel_config("threading"):
         TOY.make_all(TOY.runs("quick"), "nowhere", n_jobs=4)
     for run in TOY.runs("quick"):

@@ -5,19 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pbtlib.cartpole.frozen import (
-    Study,
-    effective_size,
-    episodes,
-    latest,
-    local_mean,
-    make,
-    places,
-    relaxation_time,
-    window_errors,
-)  # fmt: skip
 
 from pbtlib import results
+from pbtlib.estimates import effective_size
+from pbtlib.studies import frozen
+from pbtlib.studies.frozen import Design, latest, local_mean, relaxation_time, window_errors
 
 DATA = Path(__file__).parent.parent / "data" / "cartpole_frozen.nc"
 
@@ -72,42 +64,44 @@ def test_relaxation_of_an_exponential():
 # ---------------------------------------------------------------------------------------------- the data
 
 
-def test_the_study_can_be_stopped_and_gone_on_with(tmp_path, monkeypatch):
-    study = Study(n_agents=2, n_steps=150, initial=1, late=0, seed=3)
-    whole = make(tmp_path / "whole.nc", study)
-    assert whole.attrs["runs"] == {"planned": 9, "made": 9, "missing": 0}
-    made = 0
-
-    def interrupted(*arguments):
-        nonlocal made
-        if made == 4:
-            raise KeyboardInterrupt
-        made += 1
-        return episodes(*arguments)
-
-    monkeypatch.setattr("pbtlib.cartpole.frozen.episodes", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        make(tmp_path / "part.nc", study)
-    assert results.load(tmp_path / "part.nc").attrs["runs"]["missing"] == 5
-    monkeypatch.undo()
-    make(tmp_path / "part.nc", study)
-    np.testing.assert_array_equal(results.load(tmp_path / "part.nc")["returns"], whole["returns"])
-    with pytest.raises(ValueError, match="other parameters"):
-        make(tmp_path / "whole.nc", replace(study, n_steps=151))
+def test_points_are_packed_wherever_they_come_from(tmp_path):
+    """Initial, late and corner; a late one is what the run that evolves ended with. Points not made are empty."""
+    small = frozen.Experiment(n_agents=5, n_steps=120, generations=1, m=1)
+    runs = frozen.runs_of(Design(n_agents=2, n_steps=150, initial=1, late=1, seed=3))
+    runs = [replace(run, after=replace(run.after, setting=small)) if run.after else run for run in runs]
+    frozen.STUDY.make_all(runs[:3], tmp_path)
+    data, meta = frozen.STUDY.collect(runs, tmp_path)
+    assert meta["runs"] == {"planned": 10, "made": 3, "missing": 7}
+    assert meta["parameters"] == {"n_agents": 2, "n_steps": 150, "initial": 1, "late": 1}
+    assert data["kind"].to_numpy().tolist() == ["initial", "late", *8 * ["corner"]]
+    evolved, _ = frozen.run(small, 3)
+    np.testing.assert_array_equal(data["h"][1], evolved.h[0])
+    np.testing.assert_array_equal(data["h"][2], [-1, -1, -1])
+    for point in range(3):
+        alone = frozen.episodes(data["h"].to_numpy()[point], point, runs[0].setting.design)
+        np.testing.assert_array_equal(data["returns"][point, :, : alone.shape[1]], alone)
+    assert not data["returns"][3:].any()
+    assert np.isnan(data["h"][3:]).all()
 
 
-def test_stored_returns_can_be_made_again():
-    """The first steps of two points from the recorded parameters alone; slow learners, to the episode."""
+def test_packing_the_points_of_the_stored_file_gives_that_file():
     data = results.load(DATA)
-    assert data.attrs["runs"]["missing"] == 0
-    study = Study(**data.attrs["parameters"], seed=data.attrs["seed"])
-    initial = places(replace(study, late=0))
-    np.testing.assert_array_equal(initial[: study.initial], data["h"][: study.initial])
-    np.testing.assert_array_equal(initial[study.initial :], data["h"][study.initial + study.late :])
-    for point in (14, 28):
-        first = episodes(data["h"].to_numpy()[point], point, replace(study, n_steps=300))
-        again = [row[row > 0] for row in first]
-        same = [np.array_equal(data["returns"][point, i, : len(row)], row) for i, row in enumerate(again)]
-        assert np.mean(same) > 0.7, "rounding may change an action of an agent or two on another processor"
+    runs = frozen.plan("paper")
+    made = {}
+    for k, run in enumerate(runs):
+        point = data.isel(point=k).drop_vars(["kind", "coordinate"])
+        made[run] = point.isel(episode=slice(int((point["returns"] > 0).any("agent").sum())))
+    packed = frozen.pack(runs, made)
+    assert packed.equals(data)
+    assert {name: v.dtype for name, v in packed.data_vars.items()} == {name: v.dtype for name, v in data.items()}
+    for run in runs:
+        if run.after is None:
+            np.testing.assert_array_equal(frozen.place(run.setting), made[run]["h"])
+
+
+def test_another_seed_is_not_the_stored_one(tmp_path):
+    stored = results.load(DATA)
+    results.save(tmp_path / DATA.name, stored, stored.attrs | {"seed": 1})
+    assert frozen.again(tmp_path / DATA.name) < frozen.STUDY.agreement
     with pytest.raises(ValueError, match="n_agents"):
-        Study(n_agents=1)
+        Design(n_agents=1)
