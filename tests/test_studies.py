@@ -20,7 +20,7 @@ from pbtlib.studies.study import SCALES, Run, Study
 
 posix = pytest.mark.skipif(os.name != "posix", reason="kills and asks for processes as POSIX systems do")
 
-
+HERE = Path(__file__).parent
 FILES = sorted([*(run.path("").name for run in TOY.runs("quick")), "start.nc"])
 
 
@@ -43,14 +43,19 @@ def holds_nothing_else(directory):
 
 def in_background(directory, jobs, code="TOY.make_all(TOY.runs('quick'), sys.argv[1], n_jobs=int(sys.argv[2]))"):
     """Make the small study in a process group of its own."""
-    program = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import os, signal; import xarray as xr; from walks import TOY; {code}"
+    program = (
+        f"import os, signal, sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); from walks import TOY; {code}"
+    )
     words = [sys.executable, "-c", program, str(directory), str(jobs)]
     return subprocess.Popen(words, start_new_session=True, stderr=subprocess.PIPE)
 
 
 def kill(process):
-    os.killpg(process.pid, signal.SIGKILL)
+    """Kill a process and its workers; return whether it was still running."""
+    if running := process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
+    return running
 
 
 # ---------------------------------------------------------------------------------------------- interruptions
@@ -67,8 +72,7 @@ def test_killed_at_random_moments_a_study_ends_with_the_same_bits(whole, tmp_pat
         while len(list(tmp_path.iterdir())) <= before and process.poll() is None:
             time.sleep(0.002)
         time.sleep(rng.uniform(0, 0.1))
-        kills += process.poll() is None
-        kill(process)
+        kills += kill(process)
     assert kills, "it was over before the first kill"
     TOY.make_all(TOY.runs("quick"), tmp_path, n_jobs=jobs)
     assert same(whole, tmp_path)
@@ -89,6 +93,7 @@ def test_a_run_that_draws_without_a_key_is_seen(whole, tmp_path):
 
 
 KILL_WHILE_WRITING = """
+import xarray as xr
 write = xr.Dataset.to_netcdf
 def half(self, target, **options):
     write(self, target, **options)
@@ -263,7 +268,7 @@ def test_every_run_has_a_file_and_a_page_of_its_own(study):
         files = [run.path("").name for run in study.runs(scale)]
         assert len({name.lower() for name in files}) == len(files)
         assert all(name == name.strip(". ") and not set(name) & set('\\/:*?"<>| ') for name in files)
-    assert (Path(__file__).parents[1] / "chapters" / "text" / f"{study.page}.md").read_text().count(study.file)
+    assert (HERE.parent / "chapters" / "text" / f"{study.page}.md").read_text().count(study.file)
     with pytest.raises(ValueError, match="scale is 'huge'; allowed are 'quick', 'paper'"):
         study.runs("huge")
 
