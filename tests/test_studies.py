@@ -34,7 +34,7 @@ def whole(tmp_path_factory):
 
 def same(one, other, study=TOY):
     data = [study.collect(study.runs("quick"), directory)[0] for directory in (one, other)]
-    return data[0].identical(data[1])
+    return data[0].equals(data[1])
 
 
 def holds_nothing_else(directory):

@@ -207,7 +207,7 @@ def test_packing_the_runs_of_the_stored_file_gives_that_file():
     data, runs = results.load(sweep.DATA), sweep.plan("paper")
     made = {}
     for run in runs:
-        one = data.sel(run=sweep.label(run), seed=run.seed, drop=True).drop_vars(sweep.KEYS)
+        one = data.sel(run=sweep.label(run), seed=run.seed, drop=True)
         windows = [m for m in data["window"].to_numpy() if m * run.setting.setting.episode_cap <= run.setting.n_steps]
         made[run] = one.sel(window=windows).assign(h=one["h"] / sweep.STEPS)
     packed = sweep.pack(runs, made)
