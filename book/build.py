@@ -53,6 +53,7 @@ from book.execute import (
     to_twin,
     write_if_changed,
 )
+from pbtlib import results
 from pbtlib.processor import instruction_sets
 
 BUILD = ROOT / "_build"
@@ -406,14 +407,7 @@ def _settings(notebook: NotebookNode) -> list[str]:
 
 def commit() -> str:
     """The commit of the working tree; a trailing ``+`` says that files differ from it."""
-
-    def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True).stdout
-
-    try:
-        return git("rev-parse", "--short=10", "HEAD").strip() + ("+" if git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+    return results.commit() or "unknown"
 
 
 def toc_files() -> list[str]:

@@ -1,7 +1,8 @@
 """The long computations behind the stored data: ``python -m pbtlib --help``.
 
-``cartpole`` makes the runs of Section 5.2 and packs them into one file; killed and started again it goes on.
-``experiments`` lists what that is, ``verify`` reads data files and checks that they are whole.
+``list`` shows the studies, or the runs of one; ``make`` makes the runs of a study that are missing and packs all of
+them into one file, and killed and started again it goes on; ``verify`` reads data files and checks that they are whole,
+and on request that a slice of each can be made again.
 """
 
 from __future__ import annotations
@@ -13,47 +14,120 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pbtlib import results
-from pbtlib.cartpole import sweep
+from pbtlib.studies import equivalence, frozen, sweep, wells
+from pbtlib.studies.study import SCALES, Study
 
 ROOT = Path(__file__).parent.parent
+STUDIES = {study.name: study for study in (sweep.STUDY, wells.STUDY, frozen.STUDY, equivalence.STUDY)}
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Parse a command line, run the command, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m pbtlib", description="Make and check the stored data.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    listing = commands.add_parser("experiments", help="list the planned CartPole runs and which of them are made")
-    making = commands.add_parser("cartpole", help="make the CartPole runs that are missing, then pack all of them")
-    for command in (listing, making):
-        command.add_argument("--scale", choices=sweep.SCALES, default="quick", help="size (default: quick)")
-        command.add_argument("--directory", type=Path, help="results and checkpoints (default: _build/cartpole/SCALE)")
-    making.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (default: one per processor)")
+    listing = commands.add_parser("list", help="list the studies, or which runs of one are made")
+    listing.add_argument("name", nargs="?", choices=STUDIES, help="list the runs of this study")
+    making = commands.add_parser("make", help="make the runs of a study that are missing, then pack all of them")
+    making.add_argument("name", choices=STUDIES, help="which study")
+    for command, scale in ((listing, "paper"), (making, "quick")):
+        command.add_argument("--scale", choices=SCALES, default=scale, help=f"size (default: {scale})")
+        where = "_build/studies/NAME/SCALE"
+        command.add_argument("--directory", type=Path, help=f"results and checkpoints of runs (default: {where})")
+    making.add_argument("--jobs", type=_positive, default=os.cpu_count(), help="processes (default: one per processor)")
     making.add_argument("--output", type=Path, help="packed data (default: data.nc in the directory)")
     making.add_argument("--pack", action="store_true", help="only pack what has been made so far")
     checking = commands.add_parser("verify", help="check that data files are whole and list what they hold")
     checking.add_argument("files", nargs="*", type=Path, help="files (default: all of data/)")
+    checking.add_argument("--remake", action="store_true", help="also make a slice of each study's file again")
     a = parser.parse_args(words)
     if a.command == "verify":
-        return verify(a.files or sorted(results.DATA.glob("*.nc")))
-    tasks, directory = sweep.plan(a.scale), a.directory or ROOT / "_build" / "cartpole" / a.scale
-    if a.command == "experiments":
-        return experiments(tasks, directory)
-    if not a.pack:
-        sweep.sweep(tasks, directory, n_jobs=a.jobs, progress=True)
-    output = a.output or directory / "data.nc"
-    results.save(output, *sweep.collect(tasks, directory))
+        files = a.files or sorted(results.DATA.glob("*.nc"))
+        return verify(files) or (a.remake and remake(files))
+    if a.name is None and a.directory is not None:
+        parser.error("--directory belongs to one study; name it")
+    try:
+        if a.command == "make":
+            return make(STUDIES[a.name], a.scale, a.directory, a.jobs, a.output, pack_only=a.pack)
+        return list_studies(a.scale) if a.name is None else list_runs(STUDIES[a.name], a.scale, a.directory)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def place(study: Study, scale: str) -> Path:
+    """Where the runs of a study are kept: in the checkout, or beside where one works if there is none."""
+    root = ROOT if (ROOT / "pyproject.toml").is_file() else Path()
+    return root / "_build" / "studies" / study.name / scale
+
+
+def list_studies(scale: str) -> int:
+    """Print a line for every study: its runs, those in the data file and those in the default directory, its time."""
+    print(f"{'study':<12} {'planned':>7} {'stored':>7} {'missing':>7} {'at work':>7} {'time':>7}  file, page")
+    for name, study in STUDIES.items():
+        runs = study.runs(scale)
+        stored = study.stored(runs, results.DATA / study.file)
+        missing = len(runs) - (stored or 0)
+        at_work = len(study.made(runs, place(study, scale)))
+        print(
+            f"{name:<12} {len(runs):>7} {'-' if stored is None else stored:>7} {missing:>7} {at_work:>7} "
+            f"{_duration(study.seconds[scale]):>7}  data/{study.file}, {study.page}: {study.title}"
+        )
+    print(f"Time at the scale {scale}, on one processor. At work: runs made in _build/studies, not yet in the file.")
+    return 0
+
+
+def list_runs(study: Study, scale: str, directory: Path | None) -> int:
+    """Print the runs of a study and whether each is made in a directory."""
+    runs, directory = study.runs(scale), directory or place(study, scale)
+    made = study.made(runs, directory)
+    for run in runs:
+        print(f"{'made' if run in made else '-':<5} {run.name}")
+    print(f"{study.title}: {len(runs)} runs planned, {len(made)} made in {directory}, {len(runs) - len(made)} missing")
+    return 0
+
+
+def make(
+    study: Study, scale: str, directory: Path | None, n_jobs: int, output: Path | None, *, pack_only: bool = False
+) -> int:
+    """Make what is missing of a study, pack it, and say what the file holds."""
+    runs, directory = study.runs(scale), directory or place(study, scale)
+    output = (output or directory / "data.nc").expanduser()
+    if study.stored(runs, output) == len(runs):
+        print("Every planned run is in the file; nothing is left to be made.")
+        return verify([output])
+    if not pack_only:
+        study.make_all(runs, directory, n_jobs=n_jobs, progress=True)
+    data, meta = study.collect(runs, directory)
+    if (before := study.stored(runs, output) or 0) > meta["runs"]["made"]:
+        raise ValueError(f"output is {str(output)!r}, which holds {before} runs, more than are made; it stays as it is")
+    results.save(output, data, meta)
     return verify([output])
 
 
-def experiments(tasks: Sequence[sweep.Run], directory: Path) -> int:
-    """Print the parameters of every experiment and the seeds that are made."""
-    print(f"{'run':<16} {'steps':>5} {'m':>3} {'sigma':>6}  {'mode':<13} seeds made (of those planned)")
-    for name, e in {task.name: task.experiment for task in tasks}.items():
-        of_this = [task for task in tasks if task.name == name]
-        made = [str(task.seed) for task in of_this if sweep.finished(task, directory) is not None]
-        seeds = f"{' '.join(made) or 'none'} (of {len(of_this)})"
-        print(f"{name:<16} {e.n_steps:>5} {e.m:>3} {e.sigma:>6}  {e.mode:<13} {seeds}")
-    return 0
+def remake(files: Sequence[Path]) -> int:
+    """Make a slice of every file of a study again and print how much of it agrees; return 1 if one does not."""
+    faults = 0
+    for path in files:
+        for study in STUDIES.values():
+            if study.file == path.name:
+                share = study.again(path)
+                faults += share < study.agreement
+                verdict = "made again" if share >= study.agreement else f"NOT made again ({study.agreement:.0%} needed)"
+                print(f"{path.name}: a slice is {verdict}; {share:.0%} of it agrees")
+    return 1 if faults else 0
+
+
+def _positive(word: str) -> int:
+    number = int(word)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not positive")
+    return number
+
+
+def _duration(seconds: float) -> str:
+    return (
+        f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds} s"
+    )
 
 
 def verify(files: Sequence[Path]) -> int:

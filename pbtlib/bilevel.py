@@ -16,7 +16,6 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.fft import next_fast_len
 from scipy.integrate import quad
 from scipy.optimize import minimize_scalar
 from scipy.special import gammaln, logsumexp, roots_hermitenorm
@@ -28,7 +27,6 @@ __all__ = [
     "Estimate",
     "donsker_varadhan",
     "effective_fitness",
-    "effective_sample_size",
     "energy_bound",
     "energy_constants",
     "estimate",
@@ -276,48 +274,6 @@ class Estimate:
     value: Array
     error: Array
     bias: Array
-
-
-def effective_sample_size(series: ArrayLike) -> float:
-    r"""Return how many independent draws give the mean of a stationary series the same variance, n/τ.
-
-    :math:`\tau = 1 + 2\sum_{k\ge1}\rho_k`, the autocorrelations averaged over the leading axes and summed up to the
-    first lag k ≥ 5τ (Sokal's window).
-
-    Parameters
-    ----------
-    series : array_like, shape (..., n)
-        Leading axes are independent chains of the same law, whose common mean is subtracted.
-
-    Raises
-    ------
-    ValueError
-        If the series is constant, or too short to tell: if no lag k < n has k ≥ 5τ, if there are fewer than 50τ or 50
-        entries in all, or if τ is below its own standard error, as that of a series that alternates may be.
-    """
-    x = check_array("series", series, min_ndim=1)
-    n = x.shape[-1]
-    if n < 4 or x.min() == x.max():
-        raise ValueError(f"series has {n} entries from {x.min():g} to {x.max():g}; at least 4 that differ are needed")
-    y = (x - x.mean()).reshape(-1, n)
-    power = np.abs(np.fft.rfft(y, next_fast_len(2 * n))) ** 2
-    covariance = np.fft.irfft(power, next_fast_len(2 * n))[:, :n].mean(0) / (n - np.arange(n))
-    tau = 2 * np.cumsum(covariance / covariance[0]) - 1
-    enough = np.flatnonzero(np.arange(n) >= 5 * tau)
-    if not enough.size:
-        raise ValueError(f"series has {n} entries per chain, fewer than five correlation times; it must be longer")
-    lag = enough[0]
-    time = float(tau[lag])
-    if x.size < 50 * max(time, 1.0):
-        raise ValueError(
-            f"series has {x.size} entries in all; at a correlation time of {time:.3g} it needs 50 times that or of 1"
-        )
-    error = np.sqrt(2 * (2 * lag + 1) / x.size)  # of the sum of that many autocorrelations, for independent entries
-    if time <= error:
-        raise ValueError(
-            f"series has the correlation time {time:.3g}, which is not above its standard error {error:.3g}"
-        )
-    return n / time
 
 
 def estimate(values: ArrayLike, beta: float = 1.0, *, effective: float | None = None) -> Estimate:

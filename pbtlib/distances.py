@@ -1,7 +1,6 @@
-r"""Distances between laws, and rates at which they vanish.
+r"""Distances between laws: Wasserstein-1 on the line, the bounded-Lipschitz norm (7) in any dimension.
 
-Wasserstein-1 on the line, the bounded-Lipschitz norm (7) in any dimension, and least-squares rates with bootstrap
-bands. By the duality (31) the bounded-Lipschitz norm (maximum norm: ‖φ‖_∞ ≤ 1, Lip φ ≤ 1) of the difference of two
+By the duality (31) the bounded-Lipschitz norm (maximum norm: ‖φ‖_∞ ≤ 1, Lip φ ≤ 1) of the difference of two
 probability measures is the cost of the best transport when a path costs min(|x − y|, 2).
 """
 
@@ -9,20 +8,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
-from scipy.stats import bootstrap, wasserstein_distance
+from scipy.stats import wasserstein_distance
 
 from pbtlib.checks import check_array, check_number
 
 os.environ.setdefault("POT_BACKEND_DISABLE_PYTORCH", "1")  # POT would load torch, seconds that arrays don't need
 import ot
 
-__all__ = ["Rate", "bounded_lipschitz", "fit_rate", "two_sample_floor", "wasserstein_1", "wasserstein_1_grid"]
+__all__ = ["bounded_lipschitz", "two_sample_floor", "wasserstein_1", "wasserstein_1_grid"]
 
 Array = NDArray[np.float64]
 
@@ -133,82 +131,3 @@ def two_sample_floor(
     check_number("n", n, integer=True, minimum=1)
     check_number("repeats", repeats, integer=True, minimum=1)
     return np.array([distance(draw(rng, n), draw(rng, n)) for _ in range(repeats)])
-
-
-@dataclass(frozen=True)
-class Rate:
-    """A fitted power law, error ≈ e^intercept · x^slope.
-
-    Attributes
-    ----------
-    slope, intercept : float
-        Of log error against log x.
-    low, high : float
-        Ends of the bootstrap band of the slope; NaN, since unknown, where there is one replicate only.
-    standard_error : float
-        Bootstrap standard error of the slope; NaN where there is one replicate only.
-    """
-
-    slope: float
-    intercept: float
-    low: float
-    high: float
-    standard_error: float
-
-
-def fit_rate(
-    x: ArrayLike,
-    errors: ArrayLike,
-    rng: np.random.Generator | None = None,
-    *,
-    norm: int = 1,
-    confidence: float = 0.95,
-    resamples: int = 2000,
-) -> Rate:
-    """Fit a power of x to errors by least squares in logarithms, with a bootstrap band over replicates.
-
-    Parameters
-    ----------
-    x : array_like, shape (K,)
-        Sizes N, steps Δt, scales ε; all positive, at least two different.
-    errors : array_like, shape (K,) or (R, K)
-        Errors ≥ 0 with a positive mean; with R ≥ 2 the rows are independent replicates, and the replicates of
-        different columns are taken to be independent of each other.
-    rng : numpy.random.Generator, optional
-        Needed with replicates.
-    norm : {1, 2}
-        Replicates are combined by the mean error or by the root mean square.
-    confidence : float
-        Level of the (percentile) band.
-    resamples : int
-        Number of bootstrap resamples.
-
-    Returns
-    -------
-    Rate
-    """
-    points = check_array("x", x, minimum=0, open_minimum=True, shape=(None,))
-    values = np.atleast_2d(check_array("errors", errors, minimum=0, shape=points.shape))
-    check_number("norm", norm, integer=True, minimum=1, maximum=2)
-    if values.ndim != 2 or np.unique(points).size < 2:
-        raise ValueError(f"x has shape {points.shape}, errors {values.shape}; at least two different x are needed")
-    if not (values.max(0) > 0).all():
-        raise ValueError("errors vanish at some x; a power law needs positive errors")
-    log_x = np.log(points)
-    weight = (log_x - log_x.mean()) / ((log_x - log_x.mean()) ** 2).sum()
-
-    def slope(*columns: Array, axis: int = -1) -> Array:
-        combined = np.stack([np.mean(c**norm, axis=axis) for c in columns], axis=-1)
-        return np.log(combined) @ weight / norm
-
-    estimate = float(slope(*values.T))
-    intercept = float((np.log((values**norm).mean(0)) / norm).mean() - estimate * log_x.mean())
-    if len(values) == 1:
-        return Rate(estimate, intercept, np.nan, np.nan, np.nan)
-    if rng is None:
-        raise ValueError("rng is None; a band over replicates needs a random generator")
-    band = bootstrap(
-        tuple(values.T), slope, n_resamples=resamples, confidence_level=confidence, method="percentile", rng=rng
-    )
-    interval = band.confidence_interval
-    return Rate(estimate, intercept, float(interval.low), float(interval.high), float(band.standard_error))

@@ -111,8 +111,9 @@ def evolve(
     keepers: list[Any] = [observer for observer in observers if isinstance(observer, _Keeps)]
     first, this_run = start, {}
     if checkpoint is not None:
+        checkpoint = Path(checkpoint).expanduser()
         this_run = _describe(state, seed, start, identity, keepers)
-        if Path(checkpoint).exists():
+        if checkpoint.exists():
             state, first = _restore(checkpoint, state, this_run, keepers)
             if first > n_updates:
                 raise ValueError(f"checkpoint {str(checkpoint)!r} is at update {first}, beyond n_updates = {n_updates}")

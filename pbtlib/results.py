@@ -7,9 +7,11 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import subprocess
 import uuid
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from numpy.typing import NDArray
 
 from pbtlib.processor import instruction_sets
 
-__all__ = ["DATA", "as_json", "load", "load_arrays", "provenance", "save", "save_arrays"]
+__all__ = ["DATA", "as_json", "commit", "load", "load_arrays", "provenance", "save", "save_arrays", "tidy"]
 
 _HERE = Path(__file__).resolve().parent
 DATA = _HERE / "data" if (_HERE / "data").is_dir() else _HERE.parent / "data"
@@ -60,8 +62,29 @@ def provenance(
         "versions": {"python": platform.python_version(), **_versions()},
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} processors",
         "instructions": instruction_sets(),
-        "commit": _commit(),
+        "commit": commit(),
     }
+
+
+@cache
+def commit() -> str | None:
+    """Return the commit of the checkout that this library is in, with ``+`` if files differ from it.
+
+    None outside a checkout, and in a copy that some other repository merely surrounds. A process asks once: it runs
+    what it has loaded.
+    """
+    here = Path(__file__).resolve()
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(here.parent), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        if git("ls-files", "--full-name", "--error-unmatch", here.name) != f"{here.parent.name}/{here.name}":
+            return None
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def as_json(value: Any) -> Any:
@@ -75,7 +98,8 @@ def save(path: str | Path, data: xr.Dataset, meta: Mapping[str, Any], *, compres
     Parameters
     ----------
     path : path-like
-        The file; it is replaced only when the new one is complete.
+        The file, ``~`` being the home directory; it is replaced only when the new one is complete. What is being
+        written has a hidden name beside it, which a killed process leaves behind: the next `save` removes it.
     data : xarray.Dataset
         Labelled arrays of numbers, booleans or strings.
     meta : mapping
@@ -83,9 +107,10 @@ def save(path: str | Path, data: xr.Dataset, meta: Mapping[str, Any], *, compres
     compress : bool
         Whether numbers are deflated.
     """
-    target = Path(path)
+    target = Path(path).expanduser()
     target.parent.mkdir(parents=True, exist_ok=True)
-    scratch = target.with_name(f".{target.name}.{uuid.uuid4().hex}")  # no other thread or machine writes there
+    tidy(target)
+    scratch = target.with_name(f"{_scratch(target)}{os.getpid()}-{uuid.uuid4().hex}")  # no other thread writes there
     out = data.copy(deep=False)
     described = json.dumps(meta, sort_keys=True)
     out.attrs = {"meta": described, "checksum": _checksum(data, described)}
@@ -96,6 +121,24 @@ def save(path: str | Path, data: xr.Dataset, meta: Mapping[str, Any], *, compres
         os.replace(scratch, target)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def tidy(path: str | Path) -> None:
+    """Remove what killed processes of this machine left half written of a file.
+
+    What a process that runs is writing stays, and what other machines wrote. So does all of it where a system cannot be
+    asked harmlessly which processes run (Windows).
+
+    Parameters
+    ----------
+    path : path-like
+        The file that `save` was writing.
+    """
+    target = Path(path).expanduser()
+    for left in target.parent.iterdir() if target.parent.is_dir() else ():
+        process = left.name.removeprefix(_scratch(target)).partition("-")[0]
+        if left.name.startswith(_scratch(target)) and process.isdecimal() and not _runs(int(process)):
+            left.unlink(missing_ok=True)
 
 
 def load(path: str | Path) -> xr.Dataset:
@@ -111,7 +154,7 @@ def load(path: str | Path) -> xr.Dataset:
     ValueError
         If the file cannot be read, was not written by `save`, or its data or provenance were altered since.
     """
-    source = Path(path)
+    source = Path(path).expanduser()
     if not source.is_file() and not source.is_absolute() and (kept := DATA / source.name).is_file():
         source = kept
     if not source.is_file():
@@ -164,11 +207,18 @@ def _versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in _LIBRARIES}
 
 
-def _commit() -> str | None:
-    def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", str(_HERE), *words], capture_output=True, text=True, check=True).stdout
+def _scratch(target: Path) -> str:
+    """How the names begin that this machine gives to files which are being written."""
+    return f".{target.name}.{re.sub(r'[^A-Za-z0-9]+', '_', platform.node())}-"
 
+
+def _runs(process: int) -> bool:
+    """Whether a process of this machine runs; True where that is not known."""
     try:
-        return git("rev-parse", "--short=12", "HEAD").strip() + ("+" if git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
+        if os.name == "posix":
+            os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True

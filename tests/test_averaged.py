@@ -11,7 +11,7 @@ from scipy.stats import norm
 
 from pbtlib import averaged as A  # noqa: N812
 from pbtlib import gaussian as G  # noqa: N812
-from pbtlib.distances import fit_rate
+from pbtlib.estimates import fit_rate
 from pbtlib.evolution import copy, gaussian_mutation, gibbs, removal, select, truncation
 
 GRID = A.Grid(-5.0, 5.0, 200)

@@ -9,7 +9,7 @@ from scipy.special import logsumexp
 from scipy.stats import norm, truncnorm
 
 from pbtlib import bilevel as B  # noqa: N812
-from pbtlib.distances import fit_rate
+from pbtlib.estimates import fit_rate
 from pbtlib.problems import LinearGaussian, Quadratic
 
 unit = st.floats(0.1, 3.0)
@@ -151,59 +151,6 @@ def test_an_optimiser_that_knows_nothing_finds_the_same_supremum():
 
 
 # ------------------------------------------------------------------------------------------- estimates
-
-
-def autoregression(rng, coefficient, shape):
-    x = rng.standard_normal(shape)
-    for k in range(1, shape[-1]):
-        x[..., k] = coefficient * x[..., k - 1] + np.sqrt(1 - coefficient**2) * x[..., k]
-    return x
-
-
-@pytest.mark.parametrize("coefficient", [0.0, 0.6, 0.9])
-def test_effective_sample_size_of_an_autoregression(rng, coefficient):
-    chains, n = 200, 4000
-    found = B.effective_sample_size(autoregression(rng, coefficient, (chains, n))) / n
-    exact = (1 - coefficient) / (1 + coefficient)
-    # truncation at 5τ loses ρ^{5τ} at most; the variance of a windowed τ is 2(2M+1)/n relative, M = 5τ + 1
-    error = np.sqrt(2 * (2 * (5 / exact + 1) + 1) / (chains * n))
-    assert abs(found / exact - 1) < 5 * error + 1.1 * coefficient ** (5 / exact) + 2 / (exact * n)
-
-
-def test_ignoring_correlation_is_seen(rng):
-    x = autoregression(rng, 0.9, (2000, 400))
-    variance = x.mean(-1).var(ddof=1)
-    relative = np.sqrt(2 / 2000)
-    tau, edge = 1.9 / 0.1, 2 * 0.9 / (0.1 * 400) ** 2
-    exact = tau / 400 - edge  # of a stationary AR(1), up to ρ^n
-    assert abs(variance / exact - 1) < 5 * relative
-    # A false alarm below 1e-6: five standard errors of a τ summed up to 5τ + 1; the edge term is not in τ/n, nor what
-    # lies beyond the window
-    error = np.sqrt(2 * (2 * (5 * tau + 1) + 1) / x.size)
-    known = edge / exact + 1.1 * 0.9 ** (5 * tau)
-    assert abs(1 / B.effective_sample_size(x) / exact - 1) < 5 * error + known < 0.15
-    assert 1 / 400 / exact < 0.1
-
-
-@pytest.mark.parametrize(("coefficient", "n"), [(0.9, 20), (0.95, 50), (0.98, 100), (0.99, 1000)])
-def test_a_series_too_short_to_tell_is_refused(rng, coefficient, n):
-    """A chain of at most 5τ looks less correlated than it is; nearly every one is refused.
-
-    Of 1000 other chains of each kind at most 6 passed: that more than 20 of 400 do has a probability below 1e-9.
-    """
-    accepted = 0
-    for chain in autoregression(rng, coefficient, (400, n)):
-        try:
-            B.effective_sample_size(chain)
-        except ValueError as refused:
-            assert "series has" in str(refused)  # noqa: PT017
-        else:
-            accepted += 1
-    assert accepted <= 20
-    tau = (1 + coefficient) / (1 - coefficient)
-    long = round(10 * tau)
-    found = B.effective_sample_size(autoregression(rng, coefficient, (400, long)))
-    assert abs(found * tau / long - 1) < 5 * np.sqrt(2 * (2 * (5 * tau + 1) + 1) / (400 * long)) + 1.1e-4
 
 
 def test_estimate_covers_and_knows_its_bias(rng):
@@ -365,14 +312,6 @@ GROWING = B.Assumption9(0.0, 1.0, 0.5, 1.0, c_u=1.0, c_l=1.0)
         (lambda: B.log_mean_exp([1.0], -1.0), "beta is -1.0"),
         (lambda: B.log_mean_exp([1.0, 2.0], 1.0, [0.0, 0.0]), "weights sum to zero"),
         (lambda: B.estimate([1.0]), "at least 2"),
-        (lambda: B.effective_sample_size(np.ones(10)), "differ"),
-        (
-            lambda: B.effective_sample_size(np.tile([-1.0, 1.0], 50)),
-            "correlation time -1, which is not above its stand",
-        ),
-        (lambda: B.effective_sample_size(np.tile([-1.0, 1.0], 20)), "40 entries in all"),
-        (lambda: B.effective_sample_size(np.repeat([[0.0], [1.0]], 50, axis=1)), "fewer than five correlation times"),
-        (lambda: B.effective_sample_size(np.repeat([0.0, 1.0, 0.0, 1.0], 25)), "it needs 50 times that"),
         (lambda: B.donsker_varadhan([1.0, 2.0], [0.5, 0.5], [0.5, 0.6]), "nu sums to"),
         (lambda: B.donsker_varadhan([1.0, 2.0], [1.0, 0.0], [0.5, 0.5]), "nu has mass"),
         (lambda: B.Assumption9(0.0, 1.0, 0.5, 1.0, c_u=1.0, c_l=2.0), "c_u is 1"),

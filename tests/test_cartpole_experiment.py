@@ -1,28 +1,23 @@
-"""The experiment as an instance of the loop, and the study that compares the population with the oracle."""
+"""The experiment as an instance of the loop."""
 
 from dataclasses import fields, replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
 
 from pbtlib import results
-from pbtlib.cartpole import dqn, experiment, population
+from pbtlib.cartpole import dqn, population
 from pbtlib.cartpole.experiment import (
-    FAULTS,
-    MARGINS,
     Experiment,
     Record,
     Windows,
-    compare,
     initial_population,
     operators,
     run,
 )
 from pbtlib.loop import evolve
 
-DATA = Path(__file__).parent.parent / "data" / "cartpole_equivalence.nc"
 SMALL = Experiment(n_agents=10, n_steps=120, generations=3, m=1)
 
 
@@ -167,79 +162,3 @@ def test_too_few_agents_for_truncation_are_refused(seed):
     with pytest.raises(ValueError, match="N must be at least 5"):
         run(replace(SMALL, n_agents=1), seed)
     run(replace(SMALL, n_agents=1, generations=1, mode="no evolution"), seed)
-
-
-# ---------------------------------------------------------------------------------------------- equivalence
-
-
-def synthetic(rng, shift=0.0, trend=0.0):
-    """Sides with normal noise: ``torch``, and ``other``, whose returns differ by a shift and a trend with the batch."""
-    shape, h = (12, 80, 6), rng.uniform(-1, 1, (12, 80, 3))
-    curves = {}
-    for name, noise in zip(MARGINS, (20.0, 0.05, 0.05), strict=True):
-        pair = noise * rng.standard_normal((2, *shape))
-        if name == "return":
-            pair[1] += shift + trend * np.sqrt(3) * h[..., 2:]
-        curves[name] = (("side", "seed", "agent", "generation"), pair)
-    return xr.Dataset({**curves, "h": (("seed", "agent", "coordinate"), h)}, coords={"side": ["torch", "other"]})
-
-
-def test_equal_sides_are_equivalent_and_margins_are_not(rng):
-    verdict = compare(synthetic(rng), "other")
-    assert verdict["equivalent"]
-    assert verdict["power"] > 0.99
-    for difference in ({"shift": 10.0}, {"shift": -10.0}, {"trend": 10.0}, {"trend": -10.0}):
-        verdict = compare(synthetic(rng, **difference), "other")
-        assert not verdict["equivalent"]
-        assert verdict["different"]
-
-
-def test_intervals_are_students(rng):
-    """Mean and half-width of one cell against the textbook formula."""
-    study = synthetic(rng, shift=3.0)
-    verdict = compare(study, "other", level=0.05).sel(quantity="return", contrast="mean").isel(generation=2)
-    d = np.diff(study["return"].isel(generation=2), axis=0).ravel()
-    np.testing.assert_allclose(verdict["difference"], d.mean(), rtol=1e-12)
-    from scipy.stats import t
-
-    width = t(959).ppf(1 - 0.05 / 72 / 2) * d.std(ddof=1) / np.sqrt(960)
-    np.testing.assert_allclose(verdict["half_width"], width, rtol=1e-10)
-
-
-def test_the_study_can_be_made():
-    study = experiment.equivalence_study(seeds=2, n_agents=2, n_steps=130, generations=2)
-    assert study["return"].dims == ("side", "seed", "agent", "generation")
-    assert [*study["side"].values] == ["torch", "compiled", "compiled again", *FAULTS]
-    assert np.isfinite(study[list(MARGINS)].to_array()).all()
-    np.testing.assert_array_equal(study["steps"], [130, 260])
-
-
-def test_stored_curves_of_the_population_are_equivalent_to_torchs():
-    study = results.load(DATA)
-    for side in ("compiled", "compiled again"):
-        verdict = compare(study, side)
-        assert verdict["equivalent"], side
-        assert verdict["power"] > 0.9
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_stored_curves_reveal_planted_faults(fault):
-    verdict = compare(results.load(DATA), fault)
-    assert not verdict["equivalent"]
-    assert verdict["different"]
-
-
-def test_stored_curves_can_be_made_again():
-    """The first generation of the first agents, from the recorded parameters alone; slow learners, to tolerance."""
-    study = results.load(DATA)
-    parameters = study.attrs["parameters"]
-    start = initial_population(parameters["n_agents"], 0)
-    h = 0.9 * start.h
-    np.testing.assert_array_equal(h, study["h"].isel(seed=0))
-    slow = np.flatnonzero(h[:, 0] < -0.5)[:6]
-    few = replace(start, h=h)
-    train = population.training(parameters["n_steps"])
-    curves = experiment.learning_curves(train, few, 1, 0, "compiled")[:, slow, 0]
-    stored = study[list(MARGINS)].to_array().sel(side="compiled").isel(seed=0, agent=slow, generation=0)
-    close = np.abs(curves - stored.to_numpy()) < np.array([[1e-9], [1e-3], [1e-3]])
-    assert close.all(axis=0).sum() >= 4, "rounding may change an action of an agent or two on another processor"

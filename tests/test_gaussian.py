@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
 from pbtlib import gaussian as G  # noqa: N812
-from pbtlib.distances import fit_rate
+from pbtlib.estimates import fit_rate
 from pbtlib.evolution import copy, gaussian_mutation, gibbs, select
 from pbtlib.problems import LinearGaussian
 

@@ -1,34 +1,93 @@
 """The command line that makes and checks the stored data."""
 
+import subprocess
+import sys
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from pbtlib import __main__ as command
 from pbtlib import results
-from pbtlib.cartpole import sweep
-from pbtlib.cartpole.experiment import Experiment
+from pbtlib.studies import wells
+
+TINY = {"one": wells.Setting(agents=4, updates=1, replicates=200)}
 
 
 @pytest.fixture
 def tiny(monkeypatch):
-    """Two experiments instead of all."""
-    small = Experiment(n_agents=5, n_steps=100, generations=1, m=1)
-    monkeypatch.setattr(sweep, "plan", lambda scale: [sweep.Run(name, small, 0) for name in ("one", "two")])
+    """A study of two blocks; the file of the paper's scale is another one."""
+    study = replace(wells.STUDY, plan=lambda scale: wells.runs_of(TINY, len(scale)))
+    monkeypatch.setattr(command, "STUDIES", {"wells": study})
+    return study
 
 
 def test_runs_are_listed_made_packed_and_verified(tiny, tmp_path, capsys):
-    where = ["--directory", str(tmp_path)]
-    assert command.main(["experiments", *where]) == 0
-    assert capsys.readouterr().out.count("none (of 1)") == 2
-    sweep.make(sweep.plan("quick")[0], tmp_path)
-    assert command.main(["cartpole", "--pack", *where]) == 0
+    where = ["wells", "--scale", "quick", "--directory", str(tmp_path)]
+    assert command.main(["list", *where]) == 0
+    assert "2 runs planned, 0 made" in capsys.readouterr().out
+    tiny.make(tiny.runs("quick")[0], tmp_path)
+    assert command.main(["make", "--pack", *where]) == 0
     shown = capsys.readouterr().out
     assert "planned 2, made 1, missing 1" in shown
-    assert "missing: two, seed 0" in shown
-    assert command.main(["cartpole", "--jobs", "1", "--output", str(tmp_path / "all.nc"), *where]) == 0
+    assert "missing: one, block 1" in shown
+    assert command.main(["list", *where]) == 0
+    assert capsys.readouterr().out.splitlines()[:2] == ["made  one, block 0", "-     one, block 1"]
+    assert command.main(["make", "--jobs", "1", "--output", str(tmp_path / "all.nc"), *where]) == 0
     assert "all.nc: whole; runs planned 2, made 2, missing 0" in capsys.readouterr().out
-    assert command.main(["experiments", *where]) == 0
-    assert capsys.readouterr().out.count("0 (of 1)") == 2
+
+
+def test_a_complete_file_is_neither_made_again_nor_replaced_by_less(tiny, tmp_path, capsys):
+    words = ["make", "wells", "--jobs", "1", "--output", str(tmp_path / "all.nc"), "--directory"]
+    assert command.main([*words, str(tmp_path / "runs")]) == 0
+    before = (tmp_path / "all.nc").read_bytes()
+    assert command.main([*words, str(tmp_path / "new")]) == 0
+    assert "nothing is left to be made" in capsys.readouterr().out
+    assert not (tmp_path / "new").exists()
+    assert (tmp_path / "all.nc").read_bytes() == before
+    runs = tiny.runs("quick")
+    runs[1].path(tmp_path / "runs").unlink()
+    tiny.make(runs[0], tmp_path / "new")
+    part, meta = tiny.collect(runs, tmp_path / "runs")
+    results.save(tmp_path / "all.nc", part, meta)
+    runs[0].path(tmp_path / "new").unlink()
+    assert command.main([*words, str(tmp_path / "new"), "--pack"]) == 1
+    assert "no result of the planned runs" in capsys.readouterr().err
+    assert results.load(tmp_path / "all.nc").attrs["runs"]["made"] == 1
+
+
+def test_the_list_says_what_is_planned_stored_missing_and_how_long_it_takes(capsys):
+    assert command.main(["list"]) == 0
+    shown = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines()}
+    for name, study in command.STUDIES.items():
+        planned, stored, missing = shown[name][1:4]
+        assert (int(planned), int(stored), int(missing)) == (len(study.runs("paper")), len(study.runs("paper")), 0)
+        assert f"data/{study.file}," in shown[name]
+    assert shown["cartpole"][5:7] == ["3.3", "h"]
+
+
+def test_a_slice_that_is_not_the_stored_one_fails(tiny, capsys, monkeypatch):
+    path = results.DATA / tiny.file
+    for share, code in ((1.0, 0), (0.99, 1)):
+        monkeypatch.setitem(command.STUDIES, "wells", replace(tiny, again=lambda path, share=share: share))
+        assert command.main(["verify", "--remake", str(path)]) == code
+        assert ("NOT made again" in capsys.readouterr().out) == bool(code)
+
+
+@pytest.mark.parametrize("words", [[], ["list"], ["make"], ["verify"]])
+def test_every_command_explains_itself(words, capsys):
+    with pytest.raises(SystemExit) as left:
+        command.main([*words, "--help"])
+    assert left.value.code == 0
+    assert "usage: python -m pbtlib" in capsys.readouterr().out
+
+
+def test_modules_are_no_commands(tmp_path):
+    """Only the package has a command line: a module that is run makes nothing, whatever it is told."""
+    for module in ("wells", "frozen", "equivalence", "sweep"):
+        words = [sys.executable, "-m", f"pbtlib.studies.{module}", "--help"]
+        subprocess.run(words, cwd=tmp_path, check=True, capture_output=True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_damage_is_found(tmp_path, capsys):
@@ -62,7 +121,17 @@ def test_the_books_data_are_whole(capsys):
     assert "cartpole_equivalence.nc: whole" in capsys.readouterr().out
 
 
-def test_wrong_commands_are_refused(capsys):
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["make", "wells", "--scale", "huge"], "huge"),
+        (["make", "nothing"], "'cartpole'"),
+        (["make", "wells", "--jobs", "0"], "0 is not positive"),
+        (["list", "--directory", "x"], "name it"),
+        ([], "command"),
+    ],
+)
+def test_wrong_commands_are_refused(words, message, capsys):
     with pytest.raises(SystemExit):
-        command.main(["cartpole", "--scale", "huge"])
-    assert "'paper', 'quick'" in capsys.readouterr().err
+        command.main(words)
+    assert message in capsys.readouterr().err

@@ -1,6 +1,10 @@
 """Data files round-trip exactly, and a damaged or altered one is refused."""
 
+import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Barrier
 
 import numpy as np
@@ -115,6 +119,36 @@ def test_two_threads_may_write_one_file(tmp_path, data, monkeypatch):
     assert len(scratches) == 2
     assert results.load(path).attrs["version"] in (1, 2)
     assert [p.name for p in tmp_path.iterdir()] == ["x.nc"]
+
+
+def test_the_home_directory_may_be_a_tilde(tmp_path, data, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    results.save("~/deep/x.nc", data, {"seed": 1})
+    assert results.load("~/deep/x.nc").attrs == {"seed": 1}
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["x.nc"]
+
+
+@pytest.mark.parametrize("kept", ["nothing", "all of it", "its folder"])
+def test_only_a_commit_of_this_library_is_recorded(tmp_path, kept):
+    """A copy inside another repository, untracked or tracked there, is no checkout; a repository of its own is."""
+    inside = tmp_path / ("" if kept == "its folder" else "elsewhere") / "pbtlib"
+    shutil.copytree(Path(results.__file__).parent, inside, ignore=shutil.ignore_patterns("__pycache__"))
+
+    def git(*words):
+        who = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "init.defaultBranch=main"]
+        return subprocess.run(["git", *who, *words], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+
+    git("init")
+    if kept != "nothing":
+        git("add", ".")
+    git("commit", "--allow-empty", "-m", "a commit")
+    code = "from pbtlib import results; print(results.__file__); print(results.commit())"
+    words = [sys.executable, "-c", code]
+    shown = subprocess.run(words, cwd=inside.parent, check=True, capture_output=True, text=True).stdout.split()
+    assert shown[0] == str(inside / "results.py")
+    mine = git("rev-parse", "--short=12", "HEAD").strip()
+    assert shown[1] == (mine if kept == "its folder" else "None")
 
 
 def test_more_runs_made_than_planned_is_refused():

@@ -1,7 +1,4 @@
-r"""The CartPole experiment of Section 5.2 as an instance of the one loop.
-
-``python -m pbtlib.cartpole.experiment PATH`` makes the data that compare the compiled population with the torch agent.
-"""
+"""The CartPole experiment of Section 5.2 as an instance of the one loop."""
 
 from __future__ import annotations
 
@@ -16,10 +13,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
-from scipy import stats
 from tqdm import tqdm
 
-from pbtlib import evolution, results
+from pbtlib import evolution
 from pbtlib.cartpole import population
 from pbtlib.cartpole.population import Population, Trace
 from pbtlib.cartpole.setting import Setting
@@ -28,8 +24,7 @@ from pbtlib.evolution import Jump, stream
 from pbtlib.loop import evolve
 
 __all__ = [
-    "FAULTS", "MARGINS", "WINDOWS", "Experiment", "Record", "Windows", "compare", "equivalence_study",
-    "initial_population", "learning_curves", "operators", "prepare", "run",
+    "WINDOWS", "Experiment", "Record", "Windows", "initial_population", "operators", "prepare", "run",
 ]  # fmt: skip
 
 Array = NDArray[np.float64]
@@ -336,165 +331,3 @@ def run(
             identity={name: value for name, value in asdict(experiment).items() if name != "generations"},
         )
     return state, record.dataset().merge(windows.dataset()).assign_attrs(wall_seconds=clock.seconds())
-
-
-# ---------------------------------------------------------------------------------------------- equivalence
-
-FAULTS = ("learning rate times 1.3", "target never synchronised", "batch size ignored", "exploration clock restarts")
-"""Planted faults of the compiled population that the comparison has to notice."""
-
-MARGINS = {"return": 10.0, "distance": 0.03, "value": 0.03}
-"""Largest difference that counts as equal: a tenth of the longest episode, 7 per cent of the way of θ and of Q."""
-
-
-def learning_curves(train: Train, state: Population, generations: int, seed: int, role: str, fault: str = "") -> Array:
-    """Train without evolution and measure every agent after each generation.
-
-    Parameters
-    ----------
-    train : callable
-        Fast operator of the torch agents or of the compiled population.
-    state : Population
-    generations : int
-    seed : int
-    role : str
-        Name of the streams: other names, independent noise.
-    fault : str
-        The fault that sets the exploration clock back before every generation is planted here.
-
-    Returns
-    -------
-    ndarray, shape (3, N, generations)
-        The mean return of a generation's episodes, log10 ‖θ − θ_0‖, and log10 of max_a Q at the upright state at rest
-        (at least 0.1).
-    """
-    theta, curves = state.theta, []
-    upright = np.zeros((1, 4), np.float32)
-    for k in range(generations):
-        if fault == FAULTS[3]:
-            state = replace(state, clock=np.zeros_like(state.clock))
-        state, trace = train(state, stream(seed, k, role))
-        value = np.array([population.forward(population.by_columns(row), upright)[2].max() for row in state.theta])
-        distance = np.linalg.norm(state.theta.astype(float) - theta, axis=1)
-        curves.append([trace.returns.sum(1) / trace.count, np.log10(distance), np.log10(np.maximum(value, 0.1))])
-    return np.moveaxis(np.array(curves), 0, -1)
-
-
-def equivalence_study(
-    seeds: int = 10, n_agents: int = 30, n_steps: int = 250, generations: int = 6, *, progress: bool = False
-) -> xr.Dataset:
-    """Learning curves of torch agents, of the compiled population, and of the population with each planted fault.
-
-    For every seed all start from the same weights and hyperparameters, agent by agent; all later noise is independent.
-
-    Parameters
-    ----------
-    seeds : int
-        Number of independent populations.
-    n_agents, n_steps, generations : int
-        Agents of each, environment steps of a generation, generations (without evolution).
-    progress : bool
-        Whether to show a progress bar.
-
-    Returns
-    -------
-    xarray.Dataset
-        ``return``, ``distance``, ``value`` as in `learning_curves`, with dimensions ``side`` (``torch``,
-        ``compiled``, ``compiled again``, then the faults), ``seed``, ``agent``, ``generation``, and ``h``, the
-        scaled hyperparameters.
-    """
-    from pbtlib.cartpole import dqn  # torch is needed here only
-
-    sides = ("torch", "compiled", "compiled again", *FAULTS)
-    curves, drawn = [], []
-    for seed in tqdm(range(seeds), desc="seeds", disable=not progress):
-        start = initial_population(n_agents, seed)
-        start = replace(start, h=0.9 * start.h)  # leaves room for a learning rate 1.3 times as large
-        drawn.append(start.h)
-        of_this_seed = []
-        for side in sides:
-            h, setting = start.h.copy(), Setting(target_period=10**9 if side == FAULTS[1] else 100)
-            if side == FAULTS[0]:
-                h[:, 0] += np.log10(1.3) / 1.5
-            if side == FAULTS[2]:
-                h[:, 2] = 0.0
-            train = dqn.training(n_steps) if side == "torch" else population.training(n_steps, setting)
-            of_this_seed.append(learning_curves(train, replace(start, h=h), generations, seed, side, side))
-        curves.append(of_this_seed)
-    dims = ("side", "seed", "agent", "generation")
-    by_quantity = np.moveaxis(np.array(curves), 2, 0).swapaxes(1, 2)
-    data: dict[str, Any] = {name: (dims, values) for name, values in zip(MARGINS, by_quantity, strict=True)}
-    data["h"] = (("seed", "agent", "coordinate"), np.array(drawn))
-    steps = n_steps * np.arange(1, generations + 1)
-    return xr.Dataset(data, coords={"side": list(sides), "steps": ("generation", steps)})
-
-
-def compare(study: xr.Dataset, side: str, reference: str = "torch", level: float = 1e-2) -> xr.Dataset:
-    """Test whether two sides of a study are equivalent: all differences certainly within the margins.
-
-    Agents of both sides are paired by seed and index. Compared are, for every quantity and generation, the mean over
-    all agents and the trends with the three hyperparameters (the mean of the difference times the coordinate, in
-    standard deviations): a fault may leave the mean alone and yet change what a hyperparameter does. Two one-sided t
-    tests each, at ``level`` divided by their number, so that two sides of which some difference exceeds its margin are
-    called equivalent with probability at most ``level``.
-
-    Parameters
-    ----------
-    study : xarray.Dataset
-        As `equivalence_study` returns.
-    side, reference : str
-        Names of the sides.
-    level : float
-        Level of the whole test, in (0, 1).
-
-    Returns
-    -------
-    xarray.Dataset
-        With dimensions ``quantity``, ``contrast`` and ``generation``: ``difference`` and ``half_width``, of its
-        simultaneous confidence interval. ``margin`` of each quantity. Without dimensions: ``equivalent`` (all
-        intervals lie within the margins), ``different`` (some interval excludes zero), ``power``, a lower bound of
-        the probability that two sides without any difference, with the noise of these, are called equivalent.
-    """
-    check_number("level", level, minimum=0, maximum=1, open_minimum=True, open_maximum=True)
-    both = study[list(MARGINS)].to_array("quantity")
-    margin = xr.DataArray(list(MARGINS.values()), dims="quantity", coords={"quantity": list(MARGINS)})
-    h = study["h"] - study["h"].mean(("seed", "agent"))
-    trends = (h / h.std(("seed", "agent"))).rename(coordinate="contrast")
-    weight = xr.concat([xr.ones_like(trends.isel(contrast=[0])), trends], "contrast")
-    d = (both.sel(side=side, drop=True) - both.sel(side=reference, drop=True)) * weight
-    n, tests = d.sizes["seed"] * d.sizes["agent"], d.sizes["quantity"] * d.sizes["contrast"] * d.sizes["generation"]
-    law = stats.t(n - 1)
-    difference, error = d.mean(("seed", "agent")), d.std(("seed", "agent"), ddof=1) / np.sqrt(n)
-    half_width = law.isf(level / tests / 2) * error
-    room = (margin - half_width) / error
-    return xr.Dataset(
-        {
-            "difference": difference,
-            "half_width": half_width,
-            "margin": margin,
-            "equivalent": (abs(difference) + half_width < margin).all(),
-            "different": (abs(difference) > half_width).any(),
-            "power": max(0.0, 1 - float(np.sum(2 * law.sf(room.to_numpy())))),
-        },
-        coords={"contrast": ["mean", "learning rate", "exploration decay", "batch size"]},
-    )
-
-
-def main(path: str) -> None:
-    """Make the data of the comparison and store them with their provenance."""
-    parameters = {"seeds": 10, "n_agents": 30, "n_steps": 250, "generations": 6}
-    start = time.perf_counter()
-    prepare(announce=True)
-    study = equivalence_study(**parameters, progress=True)
-    meta = results.provenance(
-        parameters,
-        seed=0,
-        wall_seconds=time.perf_counter() - start,
-        planned=parameters["seeds"],
-        made=parameters["seeds"],
-    )
-    results.save(path, study, meta)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

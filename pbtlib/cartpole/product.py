@@ -15,6 +15,8 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from pbtlib.normals import COMPILE
+
 __all__ = ["WIDTH", "product"]
 
 WIDTH = 16
@@ -66,7 +68,7 @@ def _tile(rows: int) -> Any:
 _four, _one = _tile(4), _tile(1)
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@numba.njit(nogil=True, cache=COMPILE["cache"], error_model="numpy")
 def product(A, B, C):  # type: ignore[no-untyped-def]
     """Write A·B into C: float32 matrices, B and C with contiguous rows and a multiple of `WIDTH` columns.
 

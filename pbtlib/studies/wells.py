@@ -1,16 +1,13 @@
-r"""Which of Himmelblau's wells wins: replicated populations, and an account of what moved the wells' shares.
+"""Which of Himmelblau's wells wins: replicated populations, and an account of what moved the wells' shares.
 
 Each update has three parts, so a well's share of the population changes in three steps: by training (agents descend
 into a well, or noise carries them over a barrier), by selection (the expected change, from the weights), and by drift
 (the drawn parents minus their expectation, of mean zero). The three sum up to the change of the share, exactly.
-
-``python -m pbtlib.wells data/one_well.nc`` makes the stored study; interrupted, it goes on where it stopped.
 """
 
 from __future__ import annotations
 
-import sys
-import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +17,6 @@ import numpy as np
 import xarray as xr
 from numba import njit
 from numpy.typing import ArrayLike, NDArray
-from tqdm import tqdm
 
 from pbtlib import results
 from pbtlib.checks import check_array, check_number
@@ -28,9 +24,13 @@ from pbtlib.evolution import Jump, gaussian_mutation, gibbs, select, stream
 from pbtlib.loop import evolve
 from pbtlib.normals import COMPILE
 from pbtlib.problems import Himmelblau
+from pbtlib.studies.study import Run, Study
 from pbtlib.training import Trace, euler_maruyama, gibbs_draw
 
-__all__ = ["BLOCK", "STUDY", "Population", "Setting", "basin", "block_of", "run", "shares", "study"]
+__all__ = [
+    "BLOCK", "SETTINGS", "STUDY", "Block", "Population", "Setting", "again", "basin", "block_of", "compute", "describe",
+    "pack", "plan", "run", "runs_of", "shares",
+]  # fmt: skip
 
 Array = NDArray[np.float64]
 
@@ -105,7 +105,7 @@ class Setting:
             raise ValueError(f"replicates is {self.replicates}; it must be a positive multiple of {BLOCK}")
 
 
-STUDY: dict[str, Setting] = {
+SETTINGS: dict[str, Setting] = {
     "reference": Setting(),
     "N = 30": Setting(agents=30, updates=150),
     "N = 300": Setting(agents=300, updates=900),
@@ -126,6 +126,14 @@ STUDY: dict[str, Setting] = {
     "Δt = 0.0005": Setting(dt=5e-4, steps=200, updates=150),
 }
 """The settings of the study: the reference, then one thing changed at a time."""
+
+QUICK = {
+    "reference": Setting(updates=40, replicates=2 * BLOCK),
+    "N = 30": Setting(agents=30, updates=20, replicates=BLOCK),
+}
+"""Settings that take some seconds: the first ones of the study, shorter."""
+
+SEED = 2026
 
 
 @njit(**COMPILE)
@@ -309,53 +317,90 @@ def run(setting: Setting, seed: int, replicates: int = BLOCK) -> xr.Dataset:
     return xr.Dataset({**per_run, **means, **in_time}, coords=coords)
 
 
+@dataclass(frozen=True)
+class Block:
+    """One block of replicates of a study.
+
+    Attributes
+    ----------
+    setting : Setting
+    key : int
+        Which setting of the study it is.
+    number : int
+        Which block of it. The two are the key of its streams.
+    """
+
+    setting: Setting
+    key: int
+    number: int
+
+
 def block_of(name: str, block: int, seed: int) -> xr.Dataset:
     """Make one block of the study again: the setting's name, the block's index, the study's seed."""
-    return run(STUDY[name], int(stream(seed, block, "block", [*STUDY].index(name)).integers(2**62)))
+    return run(SETTINGS[name], _seed([*SETTINGS].index(name), block, seed))
 
 
-def study(path: str | Path, seed: int = 2026) -> None:
-    """Make the stored study, block by block; what the file already holds is kept, so it may be interrupted.
+def _seed(key: int, number: int, seed: int) -> int:
+    return int(stream(seed, number, "block", key).integers(2**62))
+
+
+def runs_of(settings: Mapping[str, Setting], seed: int) -> list[Run]:
+    """Return a run for every block: one of each setting, then the next of each, the dear settings last."""
+    runs = [
+        Run(f"{name}, block {number}", Block(setting, key, number), seed)
+        for number in range(max(setting.replicates for setting in settings.values()) // BLOCK)
+        for key, (name, setting) in enumerate(settings.items())
+        if number < setting.replicates // BLOCK
+    ]
+    return sorted(runs, key=lambda planned: planned.setting.setting.agents > 100)
+
+
+def plan(scale: str) -> list[Run]:
+    """Return the planned runs."""
+    return runs_of(SETTINGS if scale == "paper" else QUICK, SEED)
+
+
+def compute(planned: Run, needed: xr.Dataset | None, checkpoint: Path) -> xr.Dataset:
+    """Make one block."""
+    block = planned.setting
+    return run(block.setting, _seed(block.key, block.number, planned.seed))
+
+
+def _label(planned: Run) -> str:
+    return planned.name.rpartition(", block ")[0]
+
+
+def describe(runs: Sequence[Run]) -> dict[str, Any]:
+    """Return the parameters of every setting and the size of a block."""
+    return {_label(planned): asdict(planned.setting.setting) for planned in runs} | {"block": BLOCK}
+
+
+def pack(runs: Sequence[Run], made: Mapping[Run, xr.Dataset]) -> xr.Dataset:
+    """Pack the blocks: replicates are strung together, means are averaged.
 
     Each setting has variables of its own, named ``variable [setting]``, and dimensions likewise.
-
-    Parameters
-    ----------
-    path : path-like
-        The data file, written after every block.
-    seed : int
-
-    Raises
-    ------
-    ValueError
-        If the file was made with another seed or other settings.
     """
-    begun = time.perf_counter()
-    parameters = {name: asdict(setting) for name, setting in STUDY.items()} | {"block": BLOCK}
-    file, planned = Path(path), sum(s.replicates for s in STUDY.values()) // BLOCK
-    data, spent = xr.Dataset(), 0.0
-    if file.exists():
-        data = results.load(file)
-        spent = data.attrs["wall_seconds"]
-        if data.attrs["seed"] != seed:
-            raise ValueError(f"path is {str(path)!r}, made with seed {data.attrs['seed']}; this study has seed {seed}")
-        if (was := data.attrs["parameters"]) != parameters:
-            other = [name for name in {**parameters, **was} if was.get(name) != parameters.get(name)]
-            raise ValueError(f"path is {str(path)!r}, made with other settings of {', '.join(other)}")
-    made = sum(v.sizes[f"replicate [{n}]"] for n in STUDY if (v := data.get(f"winner [{n}]")) is not None) // BLOCK
-    todo = [
-        (block, name)
-        for block in range(max(s.replicates for s in STUDY.values()) // BLOCK)
-        for name, setting in STUDY.items()
-        if data.sizes.get(f"replicate [{name}]", 0) // BLOCK <= block < setting.replicates // BLOCK
+    data, count = xr.Dataset(), dict.fromkeys(map(_label, runs), 0)
+    for planned in runs:
+        if planned in made:
+            name = _label(planned)
+            data = _append(data, made[planned], name, count[name])
+            count[name] += 1
+    return data
+
+
+def again(path: str | Path) -> float:
+    """Make the first block of a cheap setting of a data file again and return the share of replicates that agrees."""
+    stored, name = results.load(path), "N = 30"
+    parameters = stored.attrs["parameters"]
+    if name not in parameters or f"{name}, block 0" in stored.attrs.get("missing", []):
+        raise ValueError(f"path is {str(path)!r}; the file lacks {name!r}, block 0, which is made again")
+    new = run(Setting(**parameters[name]), _seed([*SETTINGS].index(name), 0, stored.attrs["seed"]))
+    same = [
+        np.isclose(new[variable], stored[f"{variable} [{name}]"].to_numpy()[:BLOCK], rtol=1e-5)
+        for variable in ("winner", "fixed_at", "coalesced_at", "first_parents")
     ]
-    todo.sort(key=lambda item: STUDY[item[1]].agents > 100)  # the dear ones last
-    for block, name in tqdm(todo, desc="blocks"):
-        data = _append(data, block_of(name, block, seed), name, block)
-        made += 1
-        seconds = spent + time.perf_counter() - begun
-        meta = results.provenance(parameters, seed=seed, wall_seconds=seconds, planned=planned, made=made)
-        results.save(file, data, meta)
+    return float(np.mean(np.all(same, 0)))
 
 
 def _append(data: xr.Dataset, new: xr.Dataset, name: str, block: int) -> xr.Dataset:
@@ -374,5 +419,15 @@ def _append(data: xr.Dataset, new: xr.Dataset, name: str, block: int) -> xr.Data
     return rest.assign(joined)
 
 
-if __name__ == "__main__":
-    study(sys.argv[1])
+STUDY = Study(
+    name="wells",
+    title="Himmelblau's function: which well wins",
+    file="one_well.nc",
+    page="05b_himmelblau",
+    seconds={"quick": 10, "paper": 4_800},
+    plan=plan,
+    compute=compute,
+    pack=pack,
+    describe=describe,
+    again=again,
+)

@@ -1,6 +1,5 @@
 """Basins, the account of the wells' shares, and the stored study."""
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,8 +7,9 @@ import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
-from pbtlib import results, wells
+from pbtlib import results
 from pbtlib.problems import Himmelblau
+from pbtlib.studies import wells
 
 DATA = Path(__file__).parent.parent / "data" / "one_well.nc"
 SMALL = wells.Setting(agents=30, updates=40)
@@ -80,48 +80,34 @@ def test_neutral_replicates_coalesce_like_wright_fisher(seed):
     np.testing.assert_allclose(data["account"].sel(source="selection"), 0, atol=1e-6)
 
 
-def test_an_interrupted_study_ends_with_the_same_numbers(tmp_path, monkeypatch):
+def test_blocks_are_packed_in_any_order_to_means_of_all(tmp_path):
+    """Two settings, one of two blocks: the made ones are strung together, their means averaged, none drawn twice."""
     tiny = {"a": wells.Setting(agents=4, updates=2, replicates=200), "b": wells.Setting(agents=3, updates=1, steps=0)}
-    monkeypatch.setattr(wells, "STUDY", {**tiny, "b": replace(tiny["b"], replicates=100)})
-    wells.study(tmp_path / "whole.nc", seed=1)
-    make, calls = wells.block_of, []
-
-    def stops(*arguments):
-        calls.append(arguments)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return make(*arguments)
-
-    monkeypatch.setattr(wells, "block_of", stops)
-    with pytest.raises(KeyboardInterrupt):
-        wells.study(tmp_path / "parts.nc", seed=1)
-    assert results.load(tmp_path / "parts.nc").attrs["runs"] == {"planned": 3, "made": 2, "missing": 1}
-    wells.study(tmp_path / "parts.nc", seed=1)
-    whole, parts = (results.load(tmp_path / name) for name in ("whole.nc", "parts.nc"))
-    assert whole.equals(parts)
-    assert parts.attrs["runs"]["missing"] == 0
-    with pytest.raises(ValueError, match="made with seed 1"):
-        wells.study(tmp_path / "parts.nc", seed=2)
-    monkeypatch.setattr(wells, "STUDY", {**wells.STUDY, "a": replace(tiny["a"], beta=0.0)})
-    with pytest.raises(ValueError, match=r"made with other settings of a$"):
-        wells.study(tmp_path / "parts.nc", seed=1)
+    runs = wells.runs_of({**tiny, "b": replace(tiny["b"], replicates=100)}, seed=1)
+    assert [run.name for run in runs] == ["a, block 0", "b, block 0", "a, block 1"]
+    study = replace(wells.STUDY, plan=lambda scale: runs)
+    study.make_all(runs[::-1], tmp_path)
+    data, meta = study.collect(runs, tmp_path)
+    assert meta["runs"] == {"planned": 3, "made": 3, "missing": 0}
+    blocks = [study.result(run, tmp_path) for run in (runs[0], runs[2])]
+    assert (blocks[0]["first_parents"].to_numpy() != blocks[1]["first_parents"].to_numpy()).any()
+    for name in ("winner", "first_parents"):
+        np.testing.assert_array_equal(data[f"{name} [a]"], np.concatenate([block[name] for block in blocks]))
+    for name in ("mean_share", "account_square"):
+        np.testing.assert_allclose(data[f"{name} [a]"], np.mean([block[name] for block in blocks], 0), rtol=1e-6)
+    assert {"winner [b]", "time [b]"} <= set(data.variables)
+    part, _ = study.collect(runs[:2], tmp_path)
+    np.testing.assert_array_equal(part["winner [a]"], blocks[0]["winner"])
 
 
-def test_the_stored_study_is_the_planned_one(tmp_path):
-    """Nothing is left to be made, and the file stays as it is."""
-    shutil.copy(DATA, tmp_path)
-    wells.study(tmp_path / DATA.name)
-    assert (tmp_path / DATA.name).read_bytes() == DATA.read_bytes()
-
-
-def test_the_stored_study_can_be_made_again():
+def test_another_block_is_not_the_stored_one(tmp_path):
+    """The slice that verifies the data tells seeds apart; `tests/test_studies.py` says that the right one agrees."""
     stored = results.load(DATA)
-    again = wells.block_of("N = 30", 0, stored.attrs["seed"])
-    for name in ("winner", "fixed_at", "coalesced_at", "first_parents"):
-        kept = stored[f"{name} [N = 30]"].to_numpy()[: wells.BLOCK]
-        np.testing.assert_allclose(again[name], kept, rtol=1e-5)
-    other = wells.block_of("N = 30", 1, stored.attrs["seed"])
-    assert (other["winner"].to_numpy() != again["winner"].to_numpy()).any()
+    results.save(tmp_path / DATA.name, stored, stored.attrs | {"seed": 1})
+    assert wells.again(tmp_path / DATA.name) < 0.5
+    results.save(tmp_path / DATA.name, stored, stored.attrs | {"missing": ["N = 30, block 0"]})
+    with pytest.raises(ValueError, match="lacks 'N = 30', block 0"):
+        wells.again(tmp_path / DATA.name)
 
 
 def test_bad_settings_are_named():

@@ -1,8 +1,6 @@
 """The sweep of CartPole runs: any backend, any interruption give the same files; stored data can be made again."""
 
 import os
-import platform
-import shutil
 import subprocess
 import sys
 import time
@@ -14,12 +12,11 @@ import pytest
 import xarray as xr
 from distributed import Client, LocalCluster
 
-from pbtlib import __main__ as command
 from pbtlib import results
-from pbtlib.cartpole import experiment, sweep
+from pbtlib.cartpole import experiment
 from pbtlib.cartpole.experiment import Experiment
-from pbtlib.cartpole.setting import Setting
-from pbtlib.cartpole.sweep import Run
+from pbtlib.studies import sweep
+from pbtlib.studies.sweep import STUDY, run_of
 
 SMALL = Experiment(n_agents=10, n_steps=120, generations=2, m=1)
 
@@ -27,7 +24,7 @@ SMALL = Experiment(n_agents=10, n_steps=120, generations=2, m=1)
 def tasks(seed):
     """Three runs of which two belong together."""
     quiet = replace(SMALL, mode="no evolution")
-    return [Run("pbt", SMALL, seed), Run("no evolution", quiet, seed), Run("best fixed", quiet, seed)]
+    return [run_of("pbt", SMALL, seed), run_of("no evolution", quiet, seed), run_of("best fixed", quiet, seed)]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +32,7 @@ def here(request, tmp_path_factory):
     """Results made one after another in this process."""
     seed, directory = request.config.getoption("--seed"), tmp_path_factory.mktemp("here")
     for task in tasks(seed):
-        sweep.make(task, directory)
+        STUDY.make(task, directory)
     return seed, directory
 
 
@@ -47,14 +44,13 @@ def assert_same_results(seed, one, other):
 # ---------------------------------------------------------------------------------------------- backends
 
 
-def test_two_processes_give_the_same_results(here, tmp_path, capsys):
+def test_two_processes_give_the_same_results(here, tmp_path):
     seed, directory = here
-    sweep.sweep(tasks(seed), tmp_path, n_jobs=2, progress=True)
+    STUDY.make_all(tasks(seed), tmp_path, n_jobs=2)
     assert_same_results(seed, directory, tmp_path)
-    assert capsys.readouterr().out.count("of 3") == 3
     other = results.load(tasks(seed)[0].path(directory))["h"]
-    sweep.make(Run("pbt", SMALL, seed + 1), tmp_path)
-    assert (results.load(Run("pbt", SMALL, seed + 1).path(tmp_path))["h"] != other).any()
+    again = STUDY.make(run_of("pbt", SMALL, seed + 1), tmp_path)
+    assert (results.load(again)["h"] != other).any()
 
 
 def test_a_dask_cluster_gives_the_same_results(here, tmp_path):
@@ -68,7 +64,7 @@ def test_a_dask_cluster_gives_the_same_results(here, tmp_path):
         workers = set(client.run(os.getpid).values())
         assert len(workers - {os.getpid()}) == 2
         assert set(joblib.Parallel()(joblib.delayed(os.getpid)() for _ in range(8))) <= workers
-        sweep.sweep(tasks(seed), tmp_path)
+        STUDY.make_all(tasks(seed), tmp_path)
     assert_same_results(seed, directory, tmp_path)
 
 
@@ -76,87 +72,28 @@ def test_a_dask_cluster_gives_the_same_results(here, tmp_path):
 
 
 def test_killed_and_resumed_is_uninterrupted(seed, tmp_path):
-    long = Run("pbt", replace(SMALL, generations=30), seed)
-    command = f"from pbtlib.cartpole.sweep import Experiment, Run, make; make({long!r}, {str(tmp_path)!r})"
-    command = "from pbtlib.cartpole.setting import Setting; " + command
+    """A population of Q-networks with its replays; `tests/test_studies.py` kills whole studies at any moment."""
+    long = run_of("pbt", replace(SMALL, generations=30), seed)
+    program = "from pbtlib.studies.sweep import *; from pbtlib.studies.sweep import Experiment, Setting, run_of; "
+    program += f"STUDY.make(run_of('pbt', {long.setting!r}, {seed}), {str(tmp_path)!r})"
     checkpoint = long.path(tmp_path).with_suffix(".checkpoint")
-    with subprocess.Popen([sys.executable, "-c", command]) as process:
+    with subprocess.Popen([sys.executable, "-c", program]) as process:
         while not checkpoint.exists() and process.poll() is None:
             time.sleep(0.01)
         process.kill()
     assert checkpoint.exists()
     assert not long.path(tmp_path).exists()
-    made = results.load(sweep.make(long, tmp_path))
-    assert not checkpoint.exists()
-    _, whole = experiment.run(long.experiment, seed)
+    made = results.load(STUDY.make(long, tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == [long.path("").name]
+    _, whole = experiment.run(long.setting, seed)
     xr.testing.assert_equal(made, whole)
 
 
-def test_a_finished_run_is_not_made_again(here):
-    seed, directory = here
-    task = tasks(seed)[0]
-    before = task.path(directory).stat().st_mtime_ns
-    sweep.make(task, directory)
-    assert task.path(directory).stat().st_mtime_ns == before
-
-
-def test_results_of_another_experiment_are_refused(here, tmp_path):
-    """Also by what lists and packs them, and where a file has the name of another seed."""
-    seed, directory = here
-    other = [Run("pbt", replace(SMALL, sigma=0.2), seed)]
-    for refuses in (
-        lambda: sweep.make(other[0], directory),
-        lambda: sweep.collect(other, directory),
-        lambda: command.experiments(other, directory),
-    ):
-        with pytest.raises(ValueError, match=r"pbt-seed.*other parameters"):
-            refuses()
-    for task in tasks(seed):
-        renamed = replace(task, seed=seed + 1)
-        shutil.copy(task.path(directory), renamed.path(tmp_path))
-        with pytest.raises(ValueError, match="other parameters"):
-            sweep.collect([renamed], tmp_path)
-
-
 def test_a_checkpoint_of_another_experiment_is_refused(seed, tmp_path):
-    task = Run("pbt", replace(SMALL, sigma=0.2), seed)
+    task = run_of("pbt", replace(SMALL, sigma=0.2), seed)
     experiment.run(SMALL, seed, checkpoint=task.path(tmp_path).with_suffix(".checkpoint"))
     with pytest.raises(ValueError, match=r"belongs to another run; identity\['sigma'\]: 0.1 there, 0.2 here"):
-        sweep.make(task, tmp_path)
-
-
-def test_what_a_killed_run_left_half_written_is_removed(seed, tmp_path):
-    task = Run("pbt", replace(SMALL, generations=1), seed)
-    mine, others = tmp_path / f".pbt-seed{seed}.checkpoint.0a1b", tmp_path / f".pbt-seed{seed}0.checkpoint.0a1b"
-    for path in (mine, others):
-        path.write_bytes(b"half")
-    sweep.make(task, tmp_path)
-    assert sorted(tmp_path.iterdir()) == sorted([others, task.path(tmp_path)])
-
-
-def test_a_run_that_needs_another_begins_when_that_is_made(monkeypatch):
-    """Otherwise both would make the other one, on one checkpoint."""
-    log = []
-
-    def make(task, directory):
-        log.append(f"begin {task.name}")
-        time.sleep(0.2)
-        log.append(f"end {task.name}")
-        return task.path(directory)
-
-    monkeypatch.setattr(sweep, "make", make)
-    with joblib.parallel_config("threading"):
-        sweep.sweep(tasks(0)[::-1], "nowhere", n_jobs=3)
-    assert log[-2:] == ["begin best fixed", "end best fixed"]
-    assert len(log) == 6
-
-
-def test_a_damaged_result_is_refused(here, tmp_path):
-    seed, directory = here
-    whole, half = tasks(seed)[0].path(directory), tasks(seed)[0].path(tmp_path)
-    half.write_bytes(whole.read_bytes()[:3000])
-    with pytest.raises(ValueError, match="damaged"):
-        sweep.make(tasks(seed)[0], tmp_path)
+        STUDY.make(task, tmp_path)
 
 
 # ---------------------------------------------------------------------------------------------- plan and packed data
@@ -165,17 +102,14 @@ def test_a_damaged_result_is_refused(here, tmp_path):
 def test_the_plan_is_the_papers():
     """The grid holds every window that fits into a generation, at the paper's size, seed by seed."""
     plan = sweep.plan("paper")
-    assert len({(task.name, task.seed) for task in plan}) == len(plan)
     assert [task.seed for task in plan] == sorted(task.seed for task in plan)
-    assert {(task.experiment.n_agents, task.experiment.generations) for task in plan} == {(500, 10)}
+    assert {(task.setting.n_agents, task.setting.generations) for task in plan} == {(500, 10)}
     pbt = {name: e for name, e in sweep.experiments().items() if e == replace(Experiment(), n_steps=e.n_steps, m=e.m)}
     assert sorted((e.n_steps, e.m) for e in pbt.values()) == [
         *[(200, 1), (200, 2)],
         *[(500, 1), (500, 2), (500, 5)],
         *[(1000, 1), (1000, 2), (1000, 5), (1000, 10)],
     ]
-    with pytest.raises(ValueError, match="scale is 'huge'; allowed are 'paper', 'quick'"):
-        sweep.plan("huge")
 
 
 def test_best_fixed_tries_the_best_of_no_evolution(here):
@@ -186,17 +120,16 @@ def test_best_fixed_tries_the_best_of_no_evolution(here):
     chosen = no_evolution["h"][0, np.argsort(-score.to_numpy(), kind="stable")[:5]]
     np.testing.assert_array_equal(best["h"][0], np.tile(chosen, (2, 1)))
     assert (best["window_sum"].to_numpy() != no_evolution["window_sum"].to_numpy()).any()
-    again = {**best.attrs["parameters"], "setting": Setting(**best.attrs["parameters"]["setting"])}
-    _, record = experiment.run(Experiment(**again), best.attrs["seed"])
-    xr.testing.assert_equal(record, best)  # made again from what the file says of itself
+    start = tuple(map(tuple, chosen.to_numpy().tolist()))
+    _, record = experiment.run(replace(SMALL, mode="no evolution", start=start), seed + sweep.FRESH)
+    xr.testing.assert_equal(record, best)
     worst = no_evolution["h"][0, np.argsort(score.to_numpy(), kind="stable")[:5]]
     assert (best["h"][0] != np.tile(worst, (2, 1))).any()
 
 
 def packed(seed, directory, path):
     """Pack the three runs and one that was not made, and read them again."""
-    planned = [*tasks(seed), *(replace(task, seed=seed + 5) for task in tasks(seed))]
-    results.save(path, *sweep.collect(planned, directory))
+    results.save(path, *STUDY.collect([*tasks(seed), *tasks(seed + 5)], directory))
     return sweep.load(path)
 
 
@@ -205,41 +138,25 @@ def test_packed_data_are_what_the_runs_recorded(here, tmp_path):
     data = packed(seed, directory, tmp_path / "data.nc")
     for task in tasks(seed):
         record = results.load(task.path(directory))
-        mine = data.sel(run=task.name, seed=seed)
+        mine = data.sel(run=sweep.label(task), seed=seed)
         for name in ("fitness", "parent", "episodes"):
             np.testing.assert_array_equal(mine[name], record[name], err_msg=name)
         np.testing.assert_allclose(mine["h"], record["h"], atol=0.51 / 32767)
         np.testing.assert_array_equal(mine["score"].sel(window=1), record["fitness"])
         assert np.isnan(mine["score"].sel(window=[2, 5, 10])).all(), "only one episode fits into 120 steps"
-        assert mine["mode"] == task.experiment.mode
+        assert mine["mode"] == task.setting.mode
 
 
 def test_missing_runs_are_listed_and_empty(here, tmp_path):
     seed, directory = here
     data = packed(seed, directory, tmp_path / "data.nc")
     assert data.attrs["runs"] == {"planned": 6, "made": 3, "missing": 3}
-    assert data.attrs["missing"] == [f"{task.name}, seed {seed + 5}" for task in tasks(seed)]
+    assert data.attrs["missing"] == [task.name for task in tasks(seed + 5)]
     assert data["made"].sel(seed=seed).all()
     assert not data["made"].sel(seed=seed + 5).any()
     nothing = data.sel(seed=seed + 5)
     assert all(np.isnan(nothing[name]).all() for name in ("score", "fitness", "episodes", "h"))
     assert (nothing["parent"] == -1).all()
-    with pytest.raises(ValueError, match="no result of the planned runs"):
-        sweep.collect(tasks(seed), tmp_path / "elsewhere")
-
-
-def test_all_origins_of_packed_data_are_named(here, tmp_path):
-    seed, directory = here
-    for task, (commit, machine, numpy) in zip(
-        tasks(seed), [("b", "two", "9.1"), ("a", "one", "9.1"), ("b", "one", "9.2")], strict=True
-    ):
-        record = results.load(task.path(directory))
-        versions = record.attrs["versions"] | {"numpy": numpy}
-        meta = record.attrs | {"commit": commit, "machine": machine, "versions": versions}
-        results.save(task.path(tmp_path), record, meta)
-    meta = sweep.collect(tasks(seed), tmp_path)[1]
-    assert (meta["commit"], meta["machine"], meta["versions"]["numpy"]) == ("a, b", "one, two", "9.1, 9.2")
-    assert meta["versions"]["python"] == platform.python_version()
 
 
 def test_other_data_are_refused(here, tmp_path):
@@ -273,33 +190,30 @@ def test_stored_runs_are_complete(stored):
     assert list(stored["run"].to_numpy()) == list(sweep.experiments())
 
 
-def remade(stored, name, seed, n_agents=10):
-    """Make the first generation of a few agents again, from the parameters in the file."""
-    parameters = dict(stored.attrs["parameters"]["experiments"][name])
-    parameters |= {"setting": Setting(**parameters["setting"]), "start": ()}
-    parameters |= {"n_agents": n_agents, "generations": 1, "mode": "no evolution"}
-    _, record = experiment.run(Experiment(**parameters), seed)
-    return record.isel(update=0, generation=0)
-
-
-def test_the_first_generation_can_be_made_again(stored):
+def test_the_first_generation_is_its_own_seeds(stored):
     """Agents are independent within a generation: the first ten of five hundred, from the file's own parameters.
 
     The same bits where BLAS has the same kernels. Elsewhere the last digits of a sum differ, which now and then turns
     a greedy action and from there on the episodes; three of ten agents may differ. Another seed's agents agree in the
     number of episodes and their last return with probability below 0.05 each: in seven of ten below 1e-6.
     """
-    for name, seed in (("200 steps m=2", 0), ("200 steps m=2", 3)):
-        there = stored.sel(run=name, seed=seed).isel(update=0, generation=0, agent=slice(10))
+    assert sweep.remade(stored, "200 steps m=2", 3).sum() >= 7
+    wrong = stored.assign_coords(seed=np.roll(stored["seed"], 1))
+    assert sweep.remade(wrong, "200 steps m=2", 3).sum() < 7
 
-        def agreeing(record, there=there):
-            returns = there["score"].sel(window=1) == record["window_sum"].sel(window=1)
-            return int(((there["episodes"] == record["episodes"]) & returns).sum())
 
-        record = remade(stored, name, seed)
-        np.testing.assert_allclose(there["h"], record["h"], atol=0.51 / 32767)
-        assert agreeing(record) >= 7
-        assert agreeing(remade(stored, name, seed + 100)) < 7
+def test_packing_the_runs_of_the_stored_file_gives_that_file():
+    """Bit for bit, with what it records of its parameters."""
+    data, runs = results.load(sweep.DATA), sweep.plan("paper")
+    made = {}
+    for run in runs:
+        one = data.sel(run=sweep.label(run), seed=run.seed, drop=True)
+        windows = [m for m in data["window"].to_numpy() if m * run.setting.setting.episode_cap <= run.setting.n_steps]
+        made[run] = one.sel(window=windows).assign(h=one["h"] / sweep.STEPS)
+    packed = sweep.pack(runs, made)
+    assert packed.equals(data)
+    assert {name: v.dtype for name, v in packed.items()} == {name: v.dtype for name, v in data.items()}
+    assert results.as_json(sweep.describe(runs)) == data.attrs["parameters"]
 
 
 def test_runs_of_a_seed_share_their_first_generation(stored):

@@ -1,41 +1,39 @@
-r"""What a window of episodes measures: agents that train for long with frozen hyperparameters, without evolution.
+"""What a window of episodes measures: agents that train for long with frozen hyperparameters, without evolution.
 
 The fitness (23) of the CartPole experiment is the mean return of an agent's last m episodes. It stands for the
 effective fitness of the hyperparameters h, the mean return of agents that have equilibrated at h. Here many agents of
 the same h train side by side, so that both can be compared.
-
-``python -m pbtlib.cartpole.frozen PATH`` makes the data, or goes on with them where it was stopped.
 """
 
 from __future__ import annotations
 
 import itertools
-import sys
-import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
-from tqdm import tqdm
 
 from pbtlib import results
 from pbtlib.cartpole import population
-from pbtlib.cartpole.experiment import Experiment, initial_population, prepare, run
+from pbtlib.cartpole.experiment import Experiment, initial_population, run
 from pbtlib.checks import check_array, check_number
 from pbtlib.evolution import stream
+from pbtlib.studies.study import Run, Study
 
 __all__ = [
-    "Study", "autocorrelation", "effective_size", "episodes", "latest", "local_mean", "make", "places",
-    "relaxation_time", "window_errors",
+    "SIZES", "STUDY", "Design", "Point", "again", "compute", "describe", "episodes", "latest", "local_mean", "pack",
+    "place", "plan", "relaxation_time", "window_errors",
 ]  # fmt: skip
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Study:
+class Design:
     """Parameters of the study.
 
     Attributes
@@ -64,27 +62,52 @@ class Study:
         check_number("late", self.late, integer=True, minimum=0, maximum=100)
 
 
-def places(study: Study) -> xr.DataArray:
-    """Return the scaled hyperparameters of the study's points, with what each is: initial, late or corner.
+CORNERS = list(itertools.product((-1.0, 1.0), repeat=3))
+COORDINATES = ["log10 learning rate", "exploration decay", "batch size"]
 
-    Returns
-    -------
-    xarray.DataArray
-        Dimensions ``point`` and ``coordinate``; coordinate ``kind`` of ``point``.
-    """
-    corners = np.array(list(itertools.product((-1.0, 1.0), repeat=3)))
-    evolved = Experiment(n_agents=100, n_steps=500, generations=10, m=5)
-    late = run(evolved, study.seed)[0].h[: study.late] if study.late else np.empty((0, 3))
-    initial = initial_population(study.initial, study.seed).h if study.initial else np.empty((0, 3))
-    kind = ["initial"] * study.initial + ["late"] * study.late + ["corner"] * len(corners)
-    return xr.DataArray(
-        np.concatenate([initial, late, corners]),
-        dims=("point", "coordinate"),
-        coords={"kind": ("point", kind), "coordinate": ["log10 learning rate", "exploration decay", "batch size"]},
-    )
+SIZES = {"paper": Design(), "quick": Design(n_agents=2, n_steps=500, initial=2, late=0)}
+"""What the book shows, and what takes some seconds."""
 
 
-def episodes(h: Array, point: int, study: Study, *, threads: int | None = None) -> NDArray[np.uint8]:
+@dataclass(frozen=True)
+class Point:
+    """One point of the study: its number, first the initial ones, then the late ones, then the corners of the box."""
+
+    design: Design
+    number: int
+
+    @property
+    def kind(self) -> str:
+        """``initial``, ``late`` or ``corner``."""
+        d = self.design
+        return "initial" if self.number < d.initial else "late" if self.number < d.initial + d.late else "corner"
+
+
+def runs_of(design: Design) -> list[Run]:
+    """Return one run for every point; the late ones need the population that evolves."""
+    evolved = Run("evolved population", Experiment(n_agents=100, n_steps=500, generations=10, m=5), design.seed)
+    points = [Point(design, number) for number in range(design.initial + design.late + len(CORNERS))]
+    return [
+        Run(f"point {point.number}", point, design.seed, evolved if point.kind == "late" else None) for point in points
+    ]
+
+
+def plan(scale: str) -> list[Run]:
+    """Return the planned runs."""
+    return runs_of(SIZES[scale])
+
+
+def place(point: Point, evolved: xr.Dataset | None = None) -> Array:
+    """Return the scaled hyperparameters of a point, shape (3,); a late one is taken from the run that evolves."""
+    design, number = point.design, point.number
+    if evolved is not None:
+        return np.asarray(evolved["h"].to_numpy()[-1, number - design.initial])
+    if number < design.initial:
+        return np.asarray(initial_population(design.initial, design.seed).h[number])
+    return np.array(CORNERS[number - design.initial - design.late])
+
+
+def episodes(h: Array, point: int, design: Design, *, threads: int | None = None) -> NDArray[np.uint8]:
     """Train the agents of one point from scratch and return the returns of all their episodes.
 
     Parameters
@@ -93,7 +116,7 @@ def episodes(h: Array, point: int, study: Study, *, threads: int | None = None) 
         Scaled hyperparameters of the point.
     point : int
         Its number, the key of its streams.
-    study : Study
+    design : Design
     threads : int, optional
         Agents trained at a time; it changes no bit.
 
@@ -101,57 +124,74 @@ def episodes(h: Array, point: int, study: Study, *, threads: int | None = None) 
     -------
     ndarray of uint8, shape (n_agents, most)
         In the order of the episodes; zeros follow. A return is the episode's length too, so their running sum is the
-        environment step at which each ended. The first steps do not depend on ``study.n_steps``.
+        environment step at which each ended. The first steps do not depend on ``design.n_steps``.
     """
-    start = population.new_population(np.tile(h, (study.n_agents, 1)), stream(study.seed, point, "weights"))
-    train = population.training(study.n_steps, threads=threads)
-    return train(start, stream(study.seed, point, "train"))[1].returns.astype(np.uint8)
+    start = population.new_population(np.tile(h, (design.n_agents, 1)), stream(design.seed, point, "weights"))
+    train = population.training(design.n_steps, threads=threads)
+    return train(start, stream(design.seed, point, "train"))[1].returns.astype(np.uint8)
 
 
-def make(path: str | Path, study: Study, *, progress: bool = False) -> xr.Dataset:
-    """Run the study point by point, storing after each; a file that is there is gone on with.
+def compute(run_: Run, needed: xr.Dataset | None, checkpoint: Path) -> xr.Dataset:
+    """Make one point: its hyperparameters ``h`` and the ``returns`` of its agents; or the population that evolves."""
+    if isinstance(run_.setting, Experiment):
+        return run(run_.setting, run_.seed, threads=1, checkpoint=checkpoint)[1]
+    point: Point = run_.setting
+    h = place(point, needed)
+    returns = episodes(h, point.number, point.design, threads=1)
+    return xr.Dataset({"returns": (("agent", "episode"), returns), "h": ("coordinate", h)})
 
-    Parameters
-    ----------
-    path : path-like
-        The data file.
-    study : Study
-    progress : bool
-        Whether to announce compilation and show a progress bar.
+
+def describe(runs: Sequence[Run]) -> dict[str, Any]:
+    """Return the parameters of the study."""
+    return {name: value for name, value in asdict(runs[0].setting.design).items() if name != "seed"}
+
+
+def pack(runs: Sequence[Run], made: Mapping[Run, xr.Dataset]) -> xr.Dataset:
+    """Pack the points.
 
     Returns
     -------
     xarray.Dataset
-        ``returns`` (``point``, ``agent``, ``episode``), as `episodes` gives them, all zero for points not yet made,
-        and ``h`` as `places` gives it.
-
-    Raises
-    ------
-    ValueError
-        If the file was made with other parameters.
+        ``returns`` (``point``, ``agent``, ``episode``), as `episodes` gives them, and ``h`` (``point``,
+        ``coordinate``), with the coordinate ``kind``; zeros for points not yet made, h not a number.
     """
-    prepare(announce=progress)
-    parameters = {name: value for name, value in asdict(study).items() if name != "seed"}
-    if Path(path).is_file():
-        data = results.load(path)
-        if (data.attrs["parameters"], data.attrs["seed"]) != (parameters, study.seed):
-            raise ValueError(f"path is {str(path)!r}; the file was made with other parameters: {data.attrs}")
-        h, rows, before = data["h"], [*data["returns"].to_numpy()], data.attrs["wall_seconds"]
-        rows = rows[: data.attrs["runs"]["made"]]
-    else:
-        h, rows, before = places(study), [], 0.0
-    start = time.perf_counter()
-    for point in tqdm(range(len(rows), len(h)), initial=len(rows), total=len(h), disable=not progress):
-        rows.append(episodes(h.to_numpy()[point], point, study))
-        most = max(row.shape[1] for row in rows)
-        returns = np.zeros((len(h), study.n_agents, most), np.uint8)
-        for k, row in enumerate(rows):
-            returns[k, :, : row.shape[1]] = row
-        data = xr.Dataset({"returns": (("point", "agent", "episode"), returns), "h": h})
-        seconds = before + time.perf_counter() - start
-        meta = results.provenance(parameters, seed=study.seed, wall_seconds=seconds, planned=len(h), made=len(rows))
-        results.save(path, data, meta)
-    return results.load(path)
+    most = max(record.sizes["episode"] for record in made.values())
+    returns = np.zeros((len(runs), runs[0].setting.design.n_agents, most), np.uint8)
+    h = np.full((len(runs), 3), np.nan)
+    for k, run_ in enumerate(runs):
+        if (record := made.get(run_)) is not None:
+            returns[k, :, : record.sizes["episode"]], h[k] = record["returns"], record["h"]
+    return xr.Dataset(
+        {"returns": (("point", "agent", "episode"), returns), "h": (("point", "coordinate"), h)},
+        coords={"kind": ("point", [run_.setting.kind for run_ in runs]), "coordinate": COORDINATES},
+    )
+
+
+def again(path: str | Path) -> float:
+    """Make the first steps of two points of a data file again and return the share of agents that agrees."""
+    data = results.load(path)
+    design = Design(**data.attrs["parameters"] | {"n_steps": 300}, seed=data.attrs["seed"])
+    same = []
+    for point in (0, data.sizes["point"] - len(CORNERS)):
+        first = episodes(data["h"].to_numpy()[point], point, design)
+        there = data["returns"].to_numpy()[point]
+        same += [np.array_equal(old[: (new > 0).sum()], new[new > 0]) for old, new in zip(there, first, strict=True)]
+    return float(np.mean(same))
+
+
+STUDY = Study(
+    name="frozen",
+    title="CartPole: what a window of episodes measures",
+    file="cartpole_frozen.nc",
+    page="06b_cartpole_open",
+    seconds={"quick": 10, "paper": 155},
+    plan=plan,
+    compute=compute,
+    pack=pack,
+    describe=describe,
+    again=again,
+    agreement=0.7,
+)
 
 
 # ---------------------------------------------------------------------------------------------- estimators
@@ -202,44 +242,6 @@ def local_mean(returns: ArrayLike, low: float, high: float) -> Array:
     return np.where(count > 0, (x * chosen).sum(-1) / np.maximum(count, 1), np.nan)
 
 
-def autocorrelation(x: ArrayLike) -> Array:
-    """Autocorrelation of independent replicates of a process that fluctuates about a mean that may drift.
-
-    Deviations are taken from the mean over the replicates, not from that of each replicate: what sets one replicate
-    apart for the whole time is correlation, too.
-
-    Parameters
-    ----------
-    x : array_like, shape (..., replicate, time)
-        Leading axes are pooled: groups of replicates, each with a mean of its own.
-
-    Returns
-    -------
-    ndarray, shape (time,)
-        ρ_0 = 1, ρ_1, ...
-    """
-    values = check_array("x", x, min_ndim=2)
-    deviation = values - values.mean(-2, keepdims=True)
-    n = values.shape[-1]
-    covariance = [(deviation[..., : n - k] * deviation[..., k:]).mean() for k in range(n)]
-    return np.array(covariance) / covariance[0]
-
-
-def effective_size(rho: ArrayLike, m: int) -> float:
-    """How many independent draws the mean of m consecutive ones is worth: m / (1 + 2 Σ_{k<m} (1 − k/m) ρ_k).
-
-    Parameters
-    ----------
-    rho : array_like, shape (at least m,)
-        Autocorrelation, ρ_0 = 1 first.
-    m : int
-        Length of the window.
-    """
-    check_number("m", m, integer=True, minimum=1, maximum=len(np.asarray(rho)))
-    k = np.arange(1, m)
-    return float(m / (1 + 2 * np.sum((1 - k / m) * np.asarray(rho, float)[1:m])))
-
-
 def window_errors(estimate: ArrayLike, reference: ArrayLike) -> tuple[Array, Array, Array]:
     """Split the error of an estimate, made from one agent, of what its kind of agents is worth on average.
 
@@ -284,12 +286,3 @@ def relaxation_time(times: ArrayLike, curve: ArrayLike, level: ArrayLike, tolera
     outside = np.abs(c - np.asarray(level, float)[..., None]) > tolerance
     after_last = np.where(outside.any(-1), len(t) - np.argmax(outside[..., ::-1], -1), 0)
     return np.append(t, np.inf)[after_last]
-
-
-def main(path: str) -> None:
-    """Make the data of the study and store them with their provenance."""
-    make(path, Study(), progress=True)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])
