@@ -177,9 +177,10 @@ def diagnose(run: xr.Dataset, *, retrained: ArrayLike | None = None, draws: int 
     -------
     Diagnosis
         Findings ``relaxed``, ``luck``, ``window``, ``families``, ``grid``, and for each hyperparameter of numbers
-        ``variety:NAME``, ``schedule:NAME``, ``mutation:NAME``. Each answers wrongly, by "yes" or "no", with a
-        probability of about `LEVEL`. With fewer than `MIN_TRIALS` trials or `MIN_UPDATES` intervals after updates, and
-        of asynchronous runs, all say "cannot tell".
+        ``variety:NAME``, ``schedule:NAME``, ``mutation:NAME``. Each says "yes" wrongly with a probability of about
+        `LEVEL`, and "no" too, except that the "no" of ``families`` says only that a lottery concentrates as much.
+        With fewer than `MIN_TRIALS` trials or `MIN_UPDATES` intervals after updates, and of asynchronous runs, all
+        say "cannot tell" (but for ``grid``, which is arithmetic).
 
     Raises
     ------
@@ -294,31 +295,53 @@ def _landscape(lines: _Lines, after: slice) -> list[Array]:
     return out
 
 
+def _survival(lines: _Lines) -> Array:
+    """Slope of the next score on the parent's, by interval, given who was copied: copies alone pay for mutation."""
+    copied = (~lines.own).astype(float)
+    return _slopes(lines.score[1:], [lines.before(lines.score)], [copied], np.ones_like(lines.own))[:, 0]
+
+
+def _growth(lines: _Lines) -> str:
+    """Say where trials that kept their h improved most, if that is significant among so many intervals; or nothing."""
+    best, said = LEVEL / 2 / len(lines.parent), ""
+    for j, stayed in enumerate(lines.own):
+        change = (lines.score[j + 1] - lines.score[j])[stayed]
+        change = change[np.isfinite(change)]
+        if len(change) < 10 or not change.std() > 0:
+            continue
+        error = change.std(ddof=1) / np.sqrt(len(change))
+        p = float(stats.t.sf(change.mean() / error, len(change) - 1))
+        if p < best:
+            best = p
+            said = (
+                f"Trials that kept their h still improve, by {change.mean():.2g} ± {error:.1g} in the interval after "
+                f"update {j + 1}."
+            )
+    return said
+
+
 def _relaxed(lines: _Lines, silent: str) -> Finding:
     r"""Say whether the memory of luck is short against an interval.
 
     The value is the slope m of the next score on the parent's, given a quadratic in the copy's h: of a lead that h
     does not explain, the part that is left. What the quadratic misses of the landscape adds to m, so m is an upper
     estimate of the memory, and only a small one decides. "No" rests on two tests that need no landscape: trials that
-    kept their h must not improve on average (selection makes their last score too good, if anything), and of their
-    last two scores neither must be the better predictor.
+    kept their h must not improve on average in any interval (selection makes their last score too good, if anything),
+    and of their last two scores neither must be the better predictor.
     """
     name, question, claim = "relaxed", "Is training relaxed between updates?", "jump-survives"
     if silent:
         return _unable(name, question, claim, silent)
     everyone = np.ones_like(lines.own)
-    memory = _student(
-        _slopes(lines.score[1:], [lines.before(lines.score)], _landscape(lines, slice(1, None)), everyone)[:, 0]
-    )
-    change = np.where(lines.own, lines.score[1:] - lines.score[:-1], np.nan)
-    enough = np.isfinite(change).sum(1) >= 4
-    growth = _student(np.array([np.nanmean(row) for row in change[enough]]))
+    columns = _landscape(lines, slice(1, None))
+    memory = _student(_slopes(lines.score[1:], [lines.before(lines.score)], columns, everyone)[:, 0])
+    grown = _growth(lines)
     thrice = lines.own[1:] & lines.own[:-1]
     pair = _slopes(lines.score[2:], [lines.score[1:-1], lines.score[:-2]], [], thrice)
     order = _student(pair[:, 0] - pair[:, 1])
     meaning = "part of an unexplained lead that is left after an interval, at most"
-    if growth[1] > 0:
-        verdict, reason = "no", f"Trials that kept their h improve, by {growth[0]:.2g} an interval."
+    if grown:
+        verdict, reason = "no", grown
     elif order[1] > 0:
         verdict, reason = "no", "The last score of a trial predicts the next better than the one before: it remembers."
     elif memory[2] < FORGETS:
@@ -331,8 +354,8 @@ def _relaxed(lines: _Lines, silent: str) -> Finding:
 def _luck(lines: _Lines, anew: Array | None, silent: str) -> Finding:
     r"""Say how much of a score is luck of the weights.
 
-    From the record: the slope b of the next score on the parent's. 1 − b of a lead is lost within one interval; it was
-    luck. The rest is tuning, or luck that lasts longer. With weights trained anew: mean of own minus new score, the
+    From the record: the slope b of the next score on the parent's, given who was copied. 1 − b of a lead is lost within
+    one interval; it was luck. The rest is tuning, or luck that lasts longer. With weights trained anew: mean of own minus new score, the
     premium (at vanishing pressure).
     """
     name, question, claim = "luck", "Is a lead in score partly luck?", "breeders-equation"
@@ -347,7 +370,7 @@ def _luck(lines: _Lines, anew: Array | None, silent: str) -> Finding:
             f"{len(paired)} trials against weights trained anew; no: less than {small:.2g}, a quarter of the spread."
         )
         return Finding(name, question, verdict, *value, "own score minus that of new weights", claim, reason)
-    slope = _student(_slopes(lines.score[1:], [lines.before(lines.score)], [], np.ones_like(lines.own))[:, 0])
+    slope = _student(_survival(lines))
     value = (1 - slope[0], 1 - slope[2], 1 - slope[1])
     verdict = "yes" if value[1] > 0.1 else CANNOT
     reason = "At least this part; luck that lasts longer looks like tuning, only retraining tells."
@@ -420,11 +443,23 @@ def _truncates(lines: _Lines) -> bool:
     return True
 
 
+def _drift(lines: _Lines, name: str) -> tuple[float, float]:
+    """Slope and constant of a mutation's step against the parent's value, over all copies."""
+    before = lines.before(lines.h[name])
+    step = lines.h[name][1:] - before
+    use = ~lines.own & np.isfinite(step)
+    if use.sum() < 10 or not before[use].std() > 0:
+        return 0.0, 0.0
+    slope, constant = np.polyfit(before[use], step[use], 1)
+    return float(slope), float(constant)
+
+
 def _lotteries(lines: _Lines, numbers: list[str], draws: int, rng: np.random.Generator) -> _Lots:
     """Deal the scores anew at every update and apply the run's own rule: parents, families, hyperparameters.
 
     Truncation is applied to the dealt scores, ties in order of creation; of any other rule the jumps are dealt. The
-    mutations are the run's own, dealt among the copies. All lotteries run side by side; the first is the run itself.
+    mutations are the run's own, dealt among the copies: what a straight line in the parent's value leaves, since fresh
+    draws and a box pull towards the middle. All lotteries run side by side; the first is the run itself.
     """
     J, n = lines.parent.shape
     truncation, rows = _truncates(lines), np.arange(1 + draws)[:, None]
@@ -432,6 +467,7 @@ def _lotteries(lines: _Lines, numbers: list[str], draws: int, rng: np.random.Gen
     at = {name: np.tile(lines.h[name][0], (1 + draws, 1)) for name in numbers}
     first = {name: np.nanstd(lines.h[name][0]) for name in numbers}
     path = {name: np.zeros((1 + draws, J)) for name in numbers}
+    drift = {name: _drift(lines, name) for name in numbers}
     identity, shared, ties = np.zeros(1 + draws), [], 0
     for j in range(J):
         who, score = np.flatnonzero(~lines.own[j]), lines.score[j]
@@ -454,15 +490,15 @@ def _lotteries(lines: _Lines, numbers: list[str], draws: int, rng: np.random.Gen
         counts = np.bincount(lines.parent[j], minlength=n)
         shared.append((counts * (counts - 1)).sum() / (n * (n - 1)))
         family = np.take_along_axis(family, parent, 1)
-        sizes = np.zeros((1 + draws, n))
-        np.add.at(sizes, (rows, family), 1)
+        sizes = np.bincount((rows * n + family).ravel(), minlength=(1 + draws) * n).reshape(-1, n)
         identity += (sizes * (sizes - 1)).sum(1) / (n * (n - 1)) / J
         for name in numbers:
-            step = lines.h[name][j + 1][who] - lines.h[name][j][lines.parent[j][who]]
+            pull, shift = drift[name]
+            step = lines.h[name][j + 1][who] - shift - (1 + pull) * lines.h[name][j][lines.parent[j][who]]
             moved = np.take_along_axis(at[name], parent, 1)
             order_ = rng.permuted(np.tile(np.arange(len(who)), (1 + draws, 1)), axis=1)
             order_[0] = np.arange(len(who))
-            moved[rows, into] += np.nan_to_num(step)[order_]
+            moved[rows, into] = shift + (1 + pull) * moved[rows, into] + np.nan_to_num(step)[order_]
             at[name] = moved
             path[name][:, j] = np.nanmean(moved, 1) - np.nanmean(lines.h[name][0])
     spread = {name: np.nanstd(at[name], 1) / (first[name] or 1.0) for name in numbers}
@@ -560,21 +596,22 @@ def _schedule(
 ) -> Finding:
     """Say whether the way of the mean was selected, from a lottery and from the mutations.
 
-    The lottery shows how far the mean goes by chance. Alone it would not do: h rides along with lucky weights of its family. Mutations alone would not do either:
-    h may matter and the mean yet wander. "No" needs relaxed training, since else h shows its effect only later.
+    The lottery shows how far the mean goes by chance. Alone it would not do: h rides along with lucky weights of its
+    family. Mutations alone would not do either: h may matter and the mean yet wander. "No" needs relaxed training,
+    since else h shows its effect only later.
     """
     label, question, claim = f"schedule:{name}", f"Was the schedule of {name} selected?", "lineage-is-ar1"
     if silent or lots is None:
         return _unable(label, question, claim, silent)
-    path = lots.path[name]
-    error = path[1:].std(0)
+    path = lots.path[name] - lots.path[name].mean(0)
+    error = path.std(0)
     if not (error > 0).all():
         return _unable(label, question, claim, "Nothing was mutated and nothing moves.")
     furthest = (np.abs(path) / error).max(1)
     p = float((1 + (furthest[1:] >= furthest[0]).sum()) / len(furthest))
     value = float(path[0, -1] / error[-1])
     low, high = (float(v) for v in value - np.quantile(path[1:, -1] / error[-1], [1 - LEVEL / 2, LEVEL / 2]))
-    meaning = "way of the mean, in standard deviations of a lottery"
+    meaning = "way of the mean beyond that of a lottery, in its standard deviations"
     lot = f"By lot it goes as far with probability {p:.1%}"
     if effect is None:
         reason = f"{lot}; too few mutated copies to say whether {name} matters."
@@ -593,26 +630,28 @@ def _schedule(
 
 
 def _mutation(lines: _Lines, name: str, effect: _Effect | None, relaxed: str, silent: str) -> Finding:
-    """Does a mutation cost more than half of what choosing the parent gained and kept?"""
+    """Say whether a mutation costs more than half of what choosing the parent gained and kept."""
     label, claim = f"mutation:{name}", "late-teeth-repay-mutation"
     question = f"Does mutation of {name} eat up what selection gains?"
     if silent:
         return _unable(label, question, claim, silent)
     if effect is None:
         return _unable(label, question, claim, "Fewer than 50 copies were mutated.")
-    if relaxed == "no":
-        return _unable(label, question, claim, "Training is not relaxed: within an interval a mutation hardly shows.")
-    slope = _slopes(lines.score[1:], [lines.before(lines.score)], [], np.ones_like(lines.own))[:, 0]
     lead = lines.before(lines.score) - np.nanmean(lines.score[:-1], 1, keepdims=True)
     chosen = np.array([np.nanmean(row[copied]) for row, copied in zip(lead, ~lines.own, strict=True)])
-    (choice, least, _), (kept, low, high) = _student(chosen), _student(slope)
+    (choice, least, _), (kept, low, high) = _student(chosen), _student(_survival(lines))
     if not (least > 0 and low > 0):
         return _unable(label, question, claim, "Nothing that selection gains is seen to last an interval.")
     gain = kept * choice
     error = np.hypot(effect.cost_error, effect.cost * (high - kept) / stats.norm.isf(LEVEL / 2) / kept)
     half = stats.norm.isf(LEVEL / 2) * error
     value, low, high = ((effect.cost + s * half) / gain for s in (0, -1, 1))
-    verdict = "yes" if low > 0.5 else "no" if high < 0.5 else CANNOT
+    verdict = "yes" if low > 0.5 else "no" if high < 0.5 and relaxed == "yes" else CANNOT
+    if relaxed != "yes":
+        reason = "Training is not known to be relaxed, and a mutation may show only later."
+        return Finding(
+            label, question, verdict, value, low, high, "cost of a mutation over the gain that lasts", claim, reason
+        )
     reason = "From one half on a smaller mutation pays; that says nothing about crossing valleys."
     return Finding(
         label, question, verdict, value, low, high, "cost of a mutation over the gain that lasts", claim, reason
