@@ -355,8 +355,8 @@ def _luck(lines: _Lines, anew: Array | None, silent: str) -> Finding:
     r"""Say how much of a score is luck of the weights.
 
     From the record: the slope b of the next score on the parent's, given who was copied. 1 − b of a lead is lost within
-    one interval; it was luck. The rest is tuning, or luck that lasts longer. With weights trained anew: mean of own minus new score, the
-    premium (at vanishing pressure).
+    one interval; it was luck. The rest is tuning, or luck that lasts longer. With weights trained anew: the mean of own
+    minus new score, which is the premium at vanishing pressure.
     """
     name, question, claim = "luck", "Is a lead in score partly luck?", "breeders-equation"
     if silent:
