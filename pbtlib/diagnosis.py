@@ -609,9 +609,10 @@ def _schedule(
         return _unable(label, question, claim, "Nothing was mutated and nothing moves.")
     furthest = (np.abs(path) / error).max(1)
     p = float((1 + (furthest[1:] >= furthest[0]).sum()) / len(furthest))
-    value = float(path[0, -1] / error[-1])
-    low, high = (float(v) for v in value - np.quantile(path[1:, -1] / error[-1], [1 - LEVEL / 2, LEVEL / 2]))
-    meaning = "way of the mean beyond that of a lottery, in its standard deviations"
+    at = int((np.abs(path[0]) / error).argmax())
+    value, half = float(path[0, at] / error[at]), float(np.quantile(furthest[1:], 1 - LEVEL))
+    low, high = value - half, value + half
+    meaning = f"way of the mean at its furthest, after update {at + 1}, in standard deviations of a lottery"
     lot = f"By lot it goes as far with probability {p:.1%}"
     if effect is None:
         reason = f"{lot}; too few mutated copies to say whether {name} matters."

@@ -25,7 +25,7 @@ TRUTHS = {
     "merit, no luck": {"truth": "merit", "time": 3.0, "spread": 0.02},
     "luck, forgotten": {"truth": "luck", "time": 3.0},
     "luck, inherited": {"truth": "luck", "time": 0.15},
-    "luck, for ever": {"truth": "luck", "time": 0.02, "sigma": 0.05},
+    "luck, for ever": {"truth": "luck", "time": 0.002, "sigma": 0.02, "trials": 200},
     "no selection": {"truth": "lot", "time": 3.0},
 }
 
