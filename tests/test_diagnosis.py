@@ -31,9 +31,15 @@ TRUTHS = {
 
 
 @cache
+def made(name, seed):
+    """Runs of one truth."""
+    return [run(seed=1000 * seed + i, **TRUTHS[name]) for i in range(RUNS)]
+
+
+@cache
 def verdicts(name, seed):
     """For each finding the verdicts about the runs."""
-    found = [diagnose(run(seed=1000 * seed + i, **TRUTHS[name]), draws=199) for i in range(RUNS)]
+    found = [diagnose(one, draws=199) for one in made(name, seed)]
     return {f.name: [d[f.name].verdict for d in found] for f in found[0].findings}
 
 
@@ -103,8 +109,7 @@ def test_the_lottery_alone_would_call_lucky_families_a_schedule(seed, monkeypatc
     """Planted: h is taken to matter. Then hitch-hiking on inherited luck passes for selection, too often."""
     real = diagnosis._mutation_effect
     monkeypatch.setattr(diagnosis, "_mutation_effect", lambda *a: diagnosis._Effect(**{**vars(real(*a)), "p": 0.0}))
-    case = TRUTHS["luck, for ever"]
-    found = [diagnose(run(seed=1000 * seed + i, **case), draws=199)["schedule:h"].verdict for i in range(RUNS)]
+    found = [diagnose(one, draws=199)["schedule:h"].verdict for one in made("luck, for ever", seed)]
     assert found.count("yes") > WRONG
 
 
