@@ -620,7 +620,8 @@ def _schedule(
     spread = float(np.nanmean(np.nanstd(lines.h[name], 1)))
     reach = spread * (abs(effect.slope) + stats.norm.isf(LEVEL / 2) * effect.slope_error)
     small = 0.25 * float(np.nanmean(np.nanstd(lines.score, 1)))
-    matters = f"mutations of {name} change the next score: p = {effect.p:.2g}"
+    chance = f"p = {effect.p:.1g}" if effect.p >= 1e-6 else "p < 1e-6"  # no more digits than every processor gives
+    matters = f"mutations of {name} change the next score: {chance}"
     if effect.p <= LEVEL and p <= LEVEL:
         verdict, reason = "yes", f"{lot}; {matters}."
     elif effect.p > 10 * LEVEL and p > 10 * LEVEL and reach < small and relaxed == "yes":
