@@ -44,7 +44,7 @@ _ROOMS = {
     "history": "History",
 }
 _PLACE = {name: room for room, names in _ROOMS.items() for name in names.split()}
-__all__ = [*_PLACE, "__version__"]  # noqa: PLE0604 (the names are text)
+__all__ = [*_PLACE, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

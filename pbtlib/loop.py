@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -66,7 +67,7 @@ class Schedule:
         starts = [k for k, _ in pieces]
         for k in starts:
             check_number("an update of the schedule", k, integer=True, minimum=0)
-        if not starts or starts[0] != 0 or any(b <= a for a, b in zip(starts, starts[1:], strict=False)):
+        if not starts or starts[0] != 0 or any(b <= a for a, b in pairwise(starts)):
             raise ValueError(f"the pieces of the schedule begin at updates {starts}; they must begin at 0 and increase")
         object.__setattr__(self, "pieces", pieces)
 

@@ -591,7 +591,7 @@ def check(problem: AnyProblem, theta: ArrayLike, h: ArrayLike) -> None:
     ...         return theta - self.centre(h)
     >>> check(Wrong(), theta=[[1.0, 2.0]], h=[[0.5, 1.0]])
     Traceback (most recent call last):
-    pbtlib.problems.ProblemError: gradient is 0.5 times the gradient of the loss (finite differences): a factor is missing
+    pbtlib.problems.ProblemError: gradient is 0.5 times the gradient of the loss (by differences): a factor is missing
     """
     points, hypers = check_array("theta", theta, min_ndim=2), check_array("h", h, min_ndim=2)
     if points.ndim != 2 or hypers.ndim != 2 or len(points) != len(hypers):
@@ -664,8 +664,8 @@ def _compare_gradient(problem: AnyProblem, theta: Array, h: Array, gradient: Arr
     factor = (gradient * slope).sum() / np.square(slope).sum() if slope.any() else np.nan
     if (np.abs(gradient - factor * slope) <= max(1.0, abs(factor)) * tolerance).all() and abs(factor) > 1e-3:
         if abs(factor + 1) < 1e-4:
-            return ["gradient has the wrong sign: it is minus the gradient of the loss (finite differences)"]
-        known = f"gradient is {factor:.4g} times the gradient of the loss (finite differences)"
+            return ["gradient has the wrong sign: it is minus the gradient of the loss (by differences)"]
+        known = f"gradient is {factor:.4g} times the gradient of the loss (by differences)"
         return [f"{known}: a factor is missing" if abs(factor) < 1 else f"{known}: there is a factor too much"]
     i, j = np.unravel_index(np.argmax(np.abs(gradient - slope) - tolerance), theta.shape)
     return [

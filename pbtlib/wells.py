@@ -12,7 +12,6 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +23,11 @@ from tqdm import tqdm
 
 from pbtlib import results
 from pbtlib.checks import check_array, check_number
-from pbtlib.evolution import Jump, gaussian_mutation, gibbs, select, stream
+from pbtlib.evolution import GaussianMutation, Gibbs, Jump, Selection, stream
 from pbtlib.loop import evolve
 from pbtlib.normals import COMPILE
 from pbtlib.problems import Himmelblau
-from pbtlib.training import Trace, euler_maruyama, gibbs_draw
+from pbtlib.training import EulerMaruyama, GibbsDraw, Trace
 
 __all__ = ["BLOCK", "STUDY", "Population", "Setting", "basin", "block_of", "run", "shares", "study"]
 
@@ -193,7 +192,7 @@ class _Account:
     def __init__(self, setting: Setting, start: Population, watched: list[int]) -> None:
         replicates = len(start.theta)
         self.setting, self.watched = setting, watched
-        self.rule = gibbs(setting.beta)
+        self.rule = Gibbs(setting.beta)
         self.fixed_at = np.full(replicates, -1)
         self.coalesced_at = np.full(replicates, -1)
         self.account = np.zeros((replicates, 2, 3, 4))  # period (first update, later), source, well
@@ -202,7 +201,7 @@ class _Account:
         self.first_parents = np.zeros(replicates)
         self.rows: list[list[Array]] = []
         n = round(setting.steps * setting.tau)
-        self.inner = euler_maruyama(PROBLEM, dt=setting.dt, steps=n) if n else gibbs_draw(PROBLEM)
+        self.inner = EulerMaruyama(PROBLEM, dt=setting.dt, steps=n) if n else GibbsDraw(PROBLEM)
 
     def train(self, state: Population, rng: np.random.Generator) -> tuple[Population, Trace]:
         state, trace = self.inner(state, rng)
@@ -273,8 +272,8 @@ def run(setting: Setting, seed: int, replicates: int = BLOCK) -> xr.Dataset:
         start,
         train=account.train,
         evaluate=account.evaluate,
-        select=partial(select, rule=account.rule, tau=setting.tau),
-        mutate=gaussian_mutation(setting.sigma),
+        select=Selection(account.rule, tau=setting.tau),
+        mutate=GaussianMutation(setting.sigma),
         n_updates=iterations,
         seed=seed,
         observe=account,

@@ -31,10 +31,10 @@ from scipy import stats
 from pbtlib import bilevel, gaussian, kinetic
 from pbtlib.averaged import Grid, cell_masses, mutation_kernel, semigroup
 from pbtlib.bilevel import Assumption9
-from pbtlib.evolution import gaussian_mutation, gibbs, select, stream
+from pbtlib.evolution import GaussianMutation, Gibbs, Selection, stream
 from pbtlib.loop import evolve
 from pbtlib.problems import LinearGaussian, Quadratic
-from pbtlib.training import Particles, euler_maruyama, exact_ou
+from pbtlib.training import EulerMaruyama, ExactOU, Last, Particles
 
 Array = NDArray[np.float64]
 Figure = dict[str, Any]
@@ -109,7 +109,7 @@ def sawtooth(
     for n, beta in product(steps, betas):
         every = max(n // points, 1)
         film: list[Any] = []
-        train = euler_maruyama(problem, dt=0.01, steps=n, path_every=every)
+        train = EulerMaruyama(problem, dt=0.01, steps=n, path_every=every)
 
         def filmed(state: Particles, rng: np.random.Generator, film: list[Any] = film, train: Any = train) -> Any:
             after, trace = train(state, rng)
@@ -123,14 +123,14 @@ def sawtooth(
             return after, trace
 
         def chosen(fitness: Array, rng: np.random.Generator, beta: float = beta) -> Any:
-            return select(fitness, gibbs(beta), rng)
+            return Selection(Gibbs(beta))(fitness, rng)
 
         evolve(
             start,
             train=filmed,
-            evaluate=lambda state, trace: trace.fitness[..., -1],
+            evaluate=Last(),
             select=chosen,
-            mutate=gaussian_mutation(0.1),
+            mutate=GaussianMutation(0.1),
             n_updates=updates,
             seed=SEED,
         )
@@ -203,7 +203,7 @@ def many_agents(
 ) -> Figure:
     """The hyperparameters of N agents beside their law for infinitely many, on the test bed of Section 2.3."""
     theta, h = Grid(-4.5, 4.5, 120), Grid(-4.5, 4.5, 120)
-    model = kinetic.model(theta, h, loss=lambda t, h: (t - h) ** 2, fitness=bump, noise=0.6, sigma=0.3, rule=gibbs(1.0))
+    model = kinetic.model(theta, h, loss=lambda t, h: (t - h) ** 2, fitness=bump, noise=0.6, sigma=0.3, rule=Gibbs(1.0))
     begin = cell_masses(lambda t, h: np.exp(-2 * (t - 1.5) ** 2 - 2 * (h + 1) ** 2), theta, h)
     every = round(1 / tau)
     laws = kinetic.algorithm_1(begin, model, max(times) * every, tau=tau)[::every, :, :].sum(1)
@@ -217,10 +217,10 @@ def many_agents(
         states = [Particles(1.5 + z[0], -1 + z[1])]
         evolve(
             states[0],
-            train=exact_ou(problem, time=tau),
+            train=ExactOU(problem, time=tau),
             evaluate=lambda state, trace: bump(state.theta[..., 0], state.h[..., 0]),
-            select=lambda f, rng: select(f, gibbs(1.0), rng, tau=tau),
-            mutate=gaussian_mutation(0.3),
+            select=Selection(Gibbs(1.0), tau=tau),
+            mutate=GaussianMutation(0.3),
             n_updates=max(times) * every,
             seed=SEED + i,
             observe=lambda k, state, f, jump, states=states: states.append(state),  # type: ignore[misc]
@@ -290,7 +290,7 @@ def two_time_scales(
         fitness=lambda t, h: -(t**2) + 0 * h,
         noise=noise,
         sigma=sigma,
-        rule=gibbs(1.0),
+        rule=Gibbs(1.0),
     )
     start = cell_masses(lambda t, h: np.exp(-2 * (t - 1.5) ** 2 - 2 * (h + 1) ** 2), grid, grid)
     limit = semigroup(start.sum(0), kinetic.effective_fitness(model), [model.kernel], times)
@@ -493,7 +493,7 @@ def landing(agents: int = 48, updates: int = 12, steps: int = 50, every: int = 5
     start = Particles(rng.uniform(-reach, reach, (agents, 2)), h)
     paths, hyper = [start.theta[None]], [h]
     family = [np.arange(agents) * 6 // agents]
-    train = euler_maruyama(problem, dt=0.01, steps=steps, path_every=every)
+    train = EulerMaruyama(problem, dt=0.01, steps=steps, path_every=every)
 
     def filmed(state: Particles, rng: np.random.Generator) -> Any:
         after, trace = train(state, rng)
@@ -508,9 +508,9 @@ def landing(agents: int = 48, updates: int = 12, steps: int = 50, every: int = 5
     evolve(
         start,
         train=filmed,
-        evaluate=lambda state, trace: trace.fitness[..., -1],
-        select=lambda fitness, rng: select(fitness, gibbs(beta), rng),
-        mutate=gaussian_mutation(0.1),
+        evaluate=Last(),
+        select=Selection(Gibbs(beta)),
+        mutate=GaussianMutation(0.1),
         n_updates=updates,
         seed=SEED,
         observe=observe,
