@@ -9,9 +9,9 @@ from functools import partial
 import numpy as np
 
 from benchmarks import Row, seconds
-from pbtlib.evolution import copy, gaussian_mutation, gibbs, select, stream
+from pbtlib.evolution import GaussianMutation, Gibbs, Selection, copy, stream
 from pbtlib.problems import Himmelblau, LinearGaussian, Problem, Quadratic
-from pbtlib.training import Particles, euler_maruyama
+from pbtlib.training import EulerMaruyama, Particles
 
 DT = 0.001
 STEPS = 20
@@ -36,7 +36,7 @@ def plain_update(state, fitness, rng):
 
 
 def update(state, fitness, rule, mutate):
-    jump = select(fitness, rule, stream(1, 0, "select"))
+    jump = Selection(rule)(fitness, stream(1, 0, "select"))
     return mutate(copy(state, jump), jump, stream(1, 0, "mutate"))
 
 
@@ -48,7 +48,7 @@ def population(n):
 def compare_training(name, problem, state, bar):
     n = len(state.theta)
     steps, repeats, rng = (100, 11, np.random.default_rng(2)) if n < 10**5 else (STEPS, 3, np.random.default_rng(2))
-    train, single = (euler_maruyama(problem, dt=DT, steps=steps, threads=threads) for threads in (None, 1))
+    train, single = (EulerMaruyama(problem, dt=DT, steps=steps, threads=threads) for threads in (None, 1))
     times = seconds(
         partial(plain_training, problem, state, steps, rng),
         lambda: train(state, stream(1, 0, "train")),
@@ -65,10 +65,10 @@ def compare_training(name, problem, state, bar):
 def compare_update(problem, state):
     """One slow update against the training between two updates, for the numbers of steps that the paper uses."""
     n, fitness, rng = len(state.theta), problem.fitness(state.theta), np.random.default_rng(2)
-    trains = [euler_maruyama(problem, dt=DT, steps=steps) for steps in UPDATE_EVERY]
+    trains = [EulerMaruyama(problem, dt=DT, steps=steps) for steps in UPDATE_EVERY]
     (plain, _), (slow, slow_cpu), *fast = seconds(
         partial(plain_update, state, fitness, rng),
-        partial(update, state, fitness, gibbs(), gaussian_mutation(0.1)),
+        partial(update, state, fitness, Gibbs(), GaussianMutation(0.1)),
         *(partial(train, state, stream(1, 0, "train")) for train in trains),
         repeats=21 if n < 10**5 else 5,
     )
@@ -80,7 +80,7 @@ def compare_update(problem, state):
 
 def per_agent(problem, n):
     """Time [s] and peak memory [bytes] of one training phase, per agent."""
-    state, train = population(n), euler_maruyama(problem, dt=DT, steps=STEPS)
+    state, train = population(n), EulerMaruyama(problem, dt=DT, steps=STEPS)
     ((time, _),) = seconds(lambda: train(state, stream(1, 0, "train")), repeats=5)
     tracemalloc.start()
     train(state, stream(1, 0, "train"))

@@ -270,16 +270,16 @@ def solve(
     return march(mass, times, dt, heun)
 
 
-def _check_law(mass: ArrayLike, fitness: ArrayLike) -> tuple[Array, Array]:
-    law, values = check_array("mass", mass, minimum=0), check_array("fitness", fitness)
+def _check_law(mass: ArrayLike, name: str, values: ArrayLike) -> tuple[Array, Array]:
+    law, values = check_array("mass", mass, minimum=0), check_array(name, values)
     if values.shape != law.shape:
-        raise ValueError(f"fitness has shape {values.shape}; the law has {law.shape}")
+        raise ValueError(f"{name} has shape {values.shape}; the law has {law.shape}")
     if not law.sum() > 0:
         raise ValueError("mass sums to zero; a law needs some mass")
     return law, values
 
 
-def semigroup(mass: Array, fitness: Array, kernels: Sequence[Array], times: ArrayLike) -> Array:
+def semigroup(mass: Array, exponent: Array, kernels: Sequence[Array], times: ArrayLike) -> Array:
     """Solve (13) for Gibbs selection as a time-changed linear semigroup: exact in time.
 
     With A = K_σ e^𝓕, ρ(t) = exp(sA)ρ₀ normalised and ∫exp(sA)ρ₀ = e^t. The exponential series, whose terms are all
@@ -289,8 +289,8 @@ def semigroup(mass: Array, fitness: Array, kernels: Sequence[Array], times: Arra
     ----------
     mass, kernels
         As in `slow_operator`.
-    fitness : ndarray
-        The exponent of the weights, β𝓕.
+    exponent : ndarray
+        Exponent β𝓕 of the weights, where `solve` and `jump` take 𝓕 and the rule its β.
     times : array_like
         In any order, or one number; the cost grows with the longest.
 
@@ -298,9 +298,9 @@ def semigroup(mass: Array, fitness: Array, kernels: Sequence[Array], times: Arra
     -------
     ndarray, shape times.shape + mass.shape
     """
-    mass, fitness = _check_law(mass, fitness)
+    mass, exponent = _check_law(mass, "exponent", exponent)
     moments = check_array("times", times, minimum=0)
-    weight = np.exp(np.maximum(fitness - fitness.max(), -700.0))
+    weight = np.exp(np.maximum(exponent - exponent.max(), -700.0))
     laws, log_z, result = [mass / mass.sum()], list[float](), list[Array]()
     for moment in np.atleast_1d(moments).ravel():
         while (share := generation_weights(log_z, float(moment))) is None:
@@ -336,15 +336,15 @@ class SteadyState:
         return float(1 - self.ratios[1])
 
 
-def steady_state(fitness: Array, kernels: Sequence[Array], *, k: int = 2) -> SteadyState:
+def steady_state(exponent: Array, kernels: Sequence[Array], *, k: int = 2) -> SteadyState:
     """Return the steady state of (13) for Gibbs selection, as the Perron eigenfunction of A = K_σ e^𝓕.
 
     A is self-adjoint in L²(e^𝓕); Lanczos iteration runs on the symmetric operator e^{𝓕/2} K_σ e^{𝓕/2}.
 
     Parameters
     ----------
-    fitness : ndarray, shape (n_1[, n_2])
-        The exponent of the weights, β𝓕.
+    exponent : ndarray, shape (n_1[, n_2])
+        Exponent β𝓕 of the weights, where `solve` and `jump` take 𝓕 and the rule its β.
     kernels : sequence of ndarray
         Symmetric (reflecting) mutation matrices.
     k : int
@@ -353,21 +353,21 @@ def steady_state(fitness: Array, kernels: Sequence[Array], *, k: int = 2) -> Ste
     Raises
     ------
     ValueError
-        If a kernel is not symmetric, or the fitness not finite.
+        If a kernel is not symmetric, or the exponent not finite.
     """
-    fitness = check_array("fitness", fitness, min_ndim=1)
-    check_number("k", k, integer=True, minimum=2, maximum=fitness.size - 1)
+    exponent = check_array("exponent", exponent, min_ndim=1)
+    check_number("k", k, integer=True, minimum=2, maximum=exponent.size - 1)
     _check_symmetric(kernels)
-    top = float(fitness.max())
-    root = np.exp(np.maximum(fitness - top, -700.0) / 2)
+    top = float(exponent.max())
+    root = np.exp(np.maximum(exponent - top, -700.0) / 2)
 
     def apply(vector: Array) -> Array:
-        return (root * _convolve(root * vector.reshape(fitness.shape), kernels)).ravel()
+        return (root * _convolve(root * vector.reshape(exponent.shape), kernels)).ravel()
 
-    operator = LinearOperator((fitness.size,) * 2, matvec=apply, dtype=np.float64)
+    operator = LinearOperator((exponent.size,) * 2, matvec=apply, dtype=np.float64)
     value, vector = eigsh(operator, k=int(k), which="LA", v0=root.ravel())
     order = np.argsort(value)[::-1]
-    mass = _convolve(root * np.abs(vector[:, order[0]]).reshape(fitness.shape), kernels)
+    mass = _convolve(root * np.abs(vector[:, order[0]]).reshape(exponent.shape), kernels)
     leading = value[order[0]]
     return SteadyState(mass / mass.sum(), float(top + np.log(leading)), value[order] / leading)
 
@@ -377,15 +377,15 @@ def _check_symmetric(kernels: Sequence[Array]) -> None:
         raise ValueError("a kernel is not symmetric; the self-adjoint theory needs boundary='reflect'")
 
 
-def log_rayleigh(mass: Array, fitness: Array, kernels: Sequence[Array]) -> float:
+def log_rayleigh(mass: Array, exponent: Array, kernels: Sequence[Array]) -> float:
     """Return log R[ρ], R = ⟨wρ, K_σ(wρ)⟩/∫wρ² with w = e^𝓕: it never decreases along (13) and tends to log λ₀.
 
     The paper has no such functional (Remark 11 leaves it open). Parameters as in `steady_state`.
     """
     _check_symmetric(kernels)
-    mass, fitness = _check_law(mass, fitness)
-    top = float(fitness.max())
-    weight = np.exp(np.maximum(fitness - top, -700.0))
+    mass, exponent = _check_law(mass, "exponent", exponent)
+    top = float(exponent.max())
+    weight = np.exp(np.maximum(exponent - top, -700.0))
     selected = weight * mass
     return float(top + np.log((selected * _convolve(selected, kernels)).sum() / (selected * mass).sum()))
 
@@ -415,7 +415,7 @@ def replicator_mutator(
     ndarray, shape times.shape + mass.shape
     """
     check_number("sigma", sigma, minimum=0, open_minimum=True)
-    mass, fitness = _check_law(mass, fitness)
+    mass, fitness = _check_law(mass, "fitness", fitness)
     kernels: dict[float, list[Array]] = {}
 
     def strang(law: Array, step: float) -> Array:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -21,18 +21,20 @@ from numpy.typing import ArrayLike, NDArray
 from pbtlib.checks import check_array, check_number
 from pbtlib.normals import COMPILE, draw_key, fill
 from pbtlib.parallel import in_blocks
+from pbtlib.values import ASIDE
 
 __all__ = [
+    "Box",
+    "GaussianMutation",
+    "Gibbs",
     "Jump",
+    "Removal",
     "Rule",
+    "Selection",
+    "Truncation",
     "copy",
-    "gaussian_mutation",
-    "gibbs",
-    "project_box",
-    "removal",
-    "select",
+    "diverged",
     "stream",
-    "truncation",
 ]
 
 Array = NDArray[np.float64]
@@ -88,62 +90,81 @@ def stream(seed: int, k: int, role: str, *sub: int) -> np.random.Generator:
 # ---------------------------------------------------------------------------------------------- selection rules
 
 
-def gibbs(beta: float = 1.0) -> Rule:
+@dataclass(frozen=True)
+class Gibbs:
     """Softmax selection, the gain and loss of (5): gain ∝ e^{βF}·mass, loss = mass.
 
-    Parameters
+    Weights are formed by a shifted exponential, so no finite fitness overflows, not even in βF.
+
+    Attributes
     ----------
     beta : float
         Selection pressure β ≥ 0; the paper has β = 1 before its Section 4.2. β = 0 is neutral drift.
 
-    Returns
-    -------
-    Rule
-        Weights are formed by a shifted exponential, so no finite fitness overflows, not even in βF.
+    Examples
+    --------
+    >>> import numpy as np
+    >>> gain, loss = Gibbs(np.log(3.0))(np.array([0.0, 1.0]), np.array([0.5, 0.5]))
+    >>> gain.round(6).tolist(), loss.tolist()
+    ([0.25, 0.75], [0.5, 0.5])
     """
-    check_number("beta", beta, minimum=0)
 
-    def rule(fitness: Array, mass: Array, rng: np.random.Generator | None = None) -> tuple[Array, Array]:
+    beta: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_number("beta", self.beta, minimum=0)
+
+    def __call__(self, fitness: Array, mass: Array, rng: np.random.Generator | None = None) -> tuple[Array, Array]:
+        """Return gain and loss."""
         fitness, mass = _check_atoms(fitness, mass)
-        return _softmax(beta, fitness, mass), mass
-
-    return rule
+        return _softmax(self.beta, fitness, mass), mass
 
 
-def removal(beta: float = 1.0) -> Rule:
-    """Fitness-based replacement (Section 2.4): gain as in `gibbs`, loss ∝ e^{−βF}·mass with the total mass kept.
+@dataclass(frozen=True)
+class Removal:
+    """Fitness-based replacement (Section 2.4): gain as in `Gibbs`, loss ∝ e^{−βF}·mass with the total mass kept.
 
-    Parameters
+    Attributes
     ----------
     beta : float
         Selection pressure β ≥ 0, in the gain and in the loss.
     """
-    check_number("beta", beta, minimum=0)
 
-    def rule(fitness: Array, mass: Array, rng: np.random.Generator | None = None) -> tuple[Array, Array]:
+    beta: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_number("beta", self.beta, minimum=0)
+
+    def __call__(self, fitness: Array, mass: Array, rng: np.random.Generator | None = None) -> tuple[Array, Array]:
+        """Return gain and loss."""
         fitness, mass = _check_atoms(fitness, mass)
         total = mass.sum(-1, keepdims=True)
-        return _softmax(beta, fitness, mass), total * _softmax(beta, -fitness, mass)
-
-    return rule
+        return _softmax(self.beta, fitness, mass), total * _softmax(self.beta, -fitness, mass)
 
 
-def truncation(q: float) -> Rule:
+@dataclass(frozen=True)
+class Truncation:
     """Truncation selection by rank (Section 2.4): the best share q is copied uniformly, the worst share q is lost.
 
     With a generator (a finite population of equal masses) exactly ⌊qN⌋ agents are lost and ⌊qN⌋ are parents, ties
-    broken at random. Without one (a density on a grid) atoms of equal fitness share the quantile's boundary in
-    proportion to their mass.
+    broken at random; agents without mass rank last and are no parents. Without one (a density on a grid) atoms of
+    equal fitness share the quantile's boundary in proportion to their mass.
 
-    Parameters
+    Attributes
     ----------
     q : float
         The share, 0 < q ≤ 1/2.
     """
-    check_number("q", q, minimum=0, maximum=0.5, open_minimum=True)
 
-    def rule(fitness: Array, mass: Array, rng: np.random.Generator | None = None) -> tuple[Array, Array]:
+    q: float
+
+    def __post_init__(self) -> None:
+        check_number("q", self.q, minimum=0, maximum=0.5, open_minimum=True)
+
+    def __call__(self, fitness: Array, mass: Array, rng: np.random.Generator | None = None) -> tuple[Array, Array]:
+        """Return gain and loss."""
         fitness, mass = _check_atoms(fitness, mass)
+        q = self.q
         if rng is None:
             total = mass.sum(-1, keepdims=True)
             best, worst = _top_share(fitness, mass, q * total), _top_share(-fitness, mass, q * total)
@@ -152,14 +173,13 @@ def truncation(q: float) -> Rule:
         chosen = int(np.floor(q * n + 1e-9))
         if chosen < 1:
             raise ValueError(f"truncation replaces ⌊qN⌋ = 0 of N = {n} agents at q = {q}; N must be at least {1 / q:g}")
-        order = np.lexsort((rng.random(fitness.shape), fitness), axis=-1)
+        order = np.lexsort((rng.random(fitness.shape), fitness, mass > 0), axis=-1)
         gain, loss = np.zeros(fitness.shape), np.zeros(fitness.shape)
-        np.put_along_axis(gain, order[..., n - chosen :], 1.0 / chosen, axis=-1)
-        lowest = order[..., :chosen]
+        highest, lowest = order[..., n - chosen :], order[..., :chosen]
+        there = np.take_along_axis(mass, highest, -1) > 0
+        np.put_along_axis(gain, highest, there / there.sum(-1, keepdims=True), axis=-1)
         np.put_along_axis(loss, lowest, np.take_along_axis(mass, lowest, -1), axis=-1)
         return gain, loss
-
-    return rule
 
 
 def _check_atoms(fitness: ArrayLike, mass: ArrayLike) -> tuple[Array, Array]:
@@ -236,50 +256,113 @@ class Jump:
             raise ValueError(f"parent goes from {least} to {most}; with N = {n} agents it must stay in 0 to {n - 1}")
 
 
-def select(
-    fitness: ArrayLike, rule: Rule, rng: np.random.Generator, *, tau: float = 1.0, resampling: str = "multinomial"
-) -> Jump:
-    """Draw one simultaneous update of a population: the clock of Algorithm 1 and the parents of (2).
+@dataclass(frozen=True)
+class Selection:
+    """One simultaneous update of a population: the clock of Algorithm 1 and the parents of (2).
 
-    Parameters
+    Attributes
     ----------
-    fitness : array_like, shape (..., N)
-        Fitness of each agent; leading axes are independent replicates.
     rule : Rule
         The selection rule; agents carry mass 1/N.
-    rng : numpy.random.Generator
-        The stream of this update.
     tau : float
         Time since the last update, 0 < τ ≤ 1. An agent jumps with probability τ·loss/mass.
     resampling : {"multinomial", "systematic"}
         Parents drawn independently, or by one systematic comb over all N slots in random order (same expected
         number of copies, less variance).
+    diverged : {"error", "replace"}
+        What becomes of agents whose fitness is NaN or −∞: an error, or they carry no mass, so that nobody copies them
+        (a rule of your own must keep to that), and jump with certainty to a parent of finite fitness. This does not
+        belong to a run's identity: a run stopped by the error goes on from its checkpoint under the other policy.
 
-    Returns
-    -------
-    Jump
-
-    Raises
-    ------
-    ValueError
-        If a jump probability exceeds 1 (removal of the unfit needs a smaller τ), on NaN, empty or wrong input, or if
-        the rule's gain is no law or its loss negative.
+    Examples
+    --------
+    >>> import numpy as np
+    >>> jump = Selection(Truncation(0.25))(np.array([1.0, 2.0, 3.0, 4.0]), stream(0, 0, "select"))
+    >>> jump.who.tolist(), jump.parent.tolist()
+    ([True, False, False, False], [3, 1, 2, 3])
     """
-    values = check_array("fitness", fitness, min_ndim=1)
-    check_number("tau", tau, minimum=0, maximum=1, open_minimum=True)
-    n = values.shape[-1]
-    gain, loss = (np.asarray(x, dtype=np.float64) for x in rule(values, np.full(values.shape, 1.0 / n), rng))
-    check_rule(gain, loss, values.shape)
-    probability = tau * loss * n
-    if probability.max() > 1 + 1e-9:
-        raise ValueError(
-            f"an agent would jump with probability {probability.max():.4g} > 1 at tau = {tau}; "
-            f"this rule and this population need tau <= {tau / probability.max():.3g}"
-        )
-    who = rng.random(values.shape) < probability
-    parent = _parents(gain.reshape(-1, n), rng, resampling).reshape(values.shape)
-    np.copyto(parent, np.arange(n), where=~who)
-    return Jump(who, parent)
+
+    rule: Rule
+    tau: float = 1.0
+    resampling: str = "multinomial"
+    diverged: str = field(default="error", metadata=ASIDE)
+
+    def __post_init__(self) -> None:
+        if not callable(self.rule):
+            raise TypeError(f"rule is {self.rule!r}; it must be a selection rule, such as Gibbs(1.0)")
+        check_number("tau", self.tau, minimum=0, maximum=1, open_minimum=True)
+        _check_word("resampling", self.resampling, ("multinomial", "systematic"))
+        _check_word("diverged", self.diverged, ("error", "replace"))
+
+    def __call__(self, fitness: ArrayLike, rng: np.random.Generator) -> Jump:
+        """Draw who jumps and to which parents.
+
+        Parameters
+        ----------
+        fitness : array_like, shape (..., N)
+            Fitness of each agent; leading axes are independent replicates.
+        rng : numpy.random.Generator
+            The stream of this update.
+
+        Returns
+        -------
+        Jump
+
+        Raises
+        ------
+        ValueError
+            If a jump probability exceeds 1 (removal of the unfit needs a smaller τ), on +∞, empty or wrong input, on
+            NaN or −∞ unless they are replaced, if a whole population diverged, or if the rule's gain is no law or its
+            loss negative.
+        """
+        values, dead = check_fitness(fitness, self.diverged)
+        n = values.shape[-1]
+        mass = np.full(values.shape, 1.0 / n)
+        if dead is not None:
+            mass[dead] = 0.0
+        gain, loss = (np.asarray(x, dtype=np.float64) for x in self.rule(values, mass, rng))
+        check_rule(gain, loss, values.shape)
+        if dead is not None and gain[dead].any():
+            raise ValueError(f"rule {self.rule!r} makes parents of agents without mass; their gain must be 0")
+        probability = self.tau * loss * n
+        if probability.max() > 1 + 1e-9:
+            raise ValueError(
+                f"an agent would jump with probability {probability.max():.4g} > 1 at tau = {self.tau}; "
+                f"this rule and this population need tau <= {self.tau / probability.max():.3g}"
+            )
+        who = rng.random(values.shape) < probability
+        if dead is not None:
+            who |= dead
+        parent = _parents(gain.reshape(-1, n), rng, self.resampling).reshape(values.shape)
+        np.copyto(parent, np.arange(n), where=~who)
+        return Jump(who, parent)
+
+
+def diverged(fitness: Array) -> NDArray[np.bool_]:
+    """Tell the agents that diverged, whose fitness is NaN or −∞; shape (..., N)."""
+    return np.isnan(fitness) | np.isneginf(fitness)
+
+
+def check_fitness(fitness: ArrayLike, policy: str = "error") -> tuple[Array, NDArray[np.bool_] | None]:
+    """Return a finite fitness and who diverged (None: nobody), or raise where that is an error."""
+    raw = np.asarray(fitness)
+    suspect = raw.dtype.kind == "f" and raw.ndim > 0 and not np.isfinite(raw).all()
+    if not suspect or not (dead := diverged(raw)).any():
+        return check_array("fitness", fitness, min_ndim=1), None
+    first = tuple(map(int, np.argwhere(dead)[0]))
+    where = f"agent {first[-1]}" + (f" of replicate {first[:-1]}" if first[:-1] else "")
+    said = f"{dead.sum()} of {dead.size} agents diverged, the first is {where}: fitness contains {raw[first]}"
+    if policy == "error":
+        raise ValueError(f'{said}; Selection(..., diverged="replace") lets others take their places')
+    if dead.all(-1).any():
+        raise ValueError(f"{said}; there is a population with nobody left to take their places")
+    least = np.where(dead, np.inf, raw).min(-1, keepdims=True)
+    return check_array("fitness", np.where(dead, least, raw)), dead
+
+
+def _check_word(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(f"{name} is {value!r}; allowed are {' and '.join(map(repr, allowed))}")
 
 
 def check_rule(gain: Array, loss: Array, shape: tuple[int, ...]) -> None:
@@ -300,10 +383,8 @@ def _parents(gain: Array, rng: np.random.Generator, resampling: str) -> NDArray[
     if resampling == "multinomial":
         # N sorted uniform numbers, without sorting: partial sums of N + 1 exponential ones over the whole sum
         u = _sum_up(rng.standard_exponential((runs, n + 1)))
-    elif resampling == "systematic":
-        u = (np.arange(n) + rng.random((runs, 1))) / n
     else:
-        raise ValueError(f"resampling is {resampling!r}; allowed are 'multinomial' and 'systematic'")
+        u = (np.arange(n) + rng.random((runs, 1))) / n
     parent = np.empty((runs, n), dtype=np.int32 if n <= 2**31 else np.intp)  # half the memory to shuffle in
     in_blocks(lambda a, b: _invert(cumulative, u, parent, a, b), parent.size, BLOCK)
     _shuffle(parent, rng.random(out=u.reshape(-1)[: parent.size]).reshape(runs, n))  # u has served
@@ -372,55 +453,123 @@ def copy(state: S, jump: Jump) -> S:
     if rows.size > n:
         rows = (rows.reshape(-1, n) + n * np.arange(rows.size // n)[:, None]).reshape(-1)
 
-    def follow(array: NDArray[Any]) -> NDArray[Any]:
+    def follow(name: str) -> NDArray[Any]:
+        array: NDArray[Any] = getattr(state, name)
         if array.shape[:-1] != jump.parent.shape:
-            raise ValueError(f"an array of shape {array.shape} does not follow jumps of shape {jump.parent.shape}")
+            wanted = ", ".join(map(str, jump.parent.shape))
+            raise ValueError(f"{name} of the state has shape {array.shape}; jumps need ({wanted}, components)")
         source = np.ascontiguousarray(array).reshape(rows.size, -1)
         taken = np.empty_like(source)
         in_blocks(lambda a, b: np.take(source, rows[a:b], axis=0, out=taken[a:b], mode="clip"), rows.size, BLOCK)
         return taken.reshape(array.shape)
 
-    taken: dict[str, Any] = {f.name: follow(getattr(state, f.name)) for f in fields(state)}  # type: ignore[arg-type]
+    taken: dict[str, Any] = {f.name: follow(f.name) for f in fields(state)}  # type: ignore[arg-type]
     return replace(state, **taken)  # type: ignore[type-var]
 
 
 # ---------------------------------------------------------------------------------------------- mutation
 
 
-def gaussian_mutation(
-    sigma: ArrayLike, project: Callable[[Array], Array] | None = None
-) -> Callable[[S, Jump, np.random.Generator], S]:
+@dataclass(frozen=True)
+class Box:
+    """The box [lower, upper] as a set of hyperparameters; calling it is the Euclidean projection Π_H on it.
+
+    Attributes
+    ----------
+    lower, upper : float or tuple of floats, shape (p,)
+        Its ends, for all coordinates or for each.
+
+    Examples
+    --------
+    >>> Box(-1.0, (1.0, 2.0))([[-3.0, 1.5], [1.5, 3.0]]).tolist()
+    [[-1.0, 1.5], [1.0, 2.0]]
+    """
+
+    lower: Any
+    upper: Any
+
+    def __post_init__(self) -> None:
+        for name in ("lower", "upper"):
+            object.__setattr__(self, name, _vector(name, getattr(self, name)))
+        if not np.all(np.less_equal(self.lower, self.upper)):
+            raise ValueError(f"lower = {self.lower} exceeds upper = {self.upper}; a box needs lower <= upper")
+
+    def __call__(self, h: ArrayLike) -> Array:
+        """Project h, shape (..., p)."""
+        values = np.asarray(h)
+        self.check_size(values.shape[-1])
+        return np.clip(values, self.lower, self.upper)
+
+    def check_size(self, p: int) -> None:
+        """Raise unless it is a box of p coordinates."""
+        for name in ("lower", "upper"):
+            _check_length(f"{name} of the box", getattr(self, name), p)
+
+    def check(self, name: str, h: ArrayLike) -> None:
+        """Raise unless h, shape (..., p), is finite and lies in the box."""
+        values = check_array(name, h, min_ndim=1)
+        self.check_size(values.shape[-1])
+        if (out := (values < self.lower) | (values > self.upper)).any():
+            raise ValueError(f"{name} contains {values[out][0]:g}, outside the box from {self.lower} to {self.upper}")
+
+
+@dataclass(frozen=True)
+class GaussianMutation:
     r"""Mutation of (2): h ← Π_H(h + σξ) with ξ standard normal, for the agents that jumped.
 
-    Parameters
+    Attributes
     ----------
-    sigma : array_like, scalar or shape (p,)
+    sigma : float or tuple of floats, shape (p,)
         Mutation strength σ ≥ 0, in the units of h.
     project : callable, optional
-        The projection Π_H, such as `project_box`; none by default.
-
-    Returns
-    -------
-    callable
-        ``mutate(state, jump, rng)``, a new state whose field ``h`` of shape (..., N, p) has been mutated. It raises
-        if the jumps are not of shape (..., N).
+        The projection Π_H, such as a `Box`; none by default.
     """
-    strength = check_array("sigma", sigma, minimum=0)
 
-    def mutate(state: S, jump: Jump, rng: np.random.Generator) -> S:
+    sigma: Any
+    project: Callable[[Array], Array] | None = None
+
+    def __post_init__(self) -> None:
+        check_array("sigma", self.sigma, minimum=0)
+        object.__setattr__(self, "sigma", _vector("sigma", self.sigma))
+
+    def __call__(self, state: S, jump: Jump, rng: np.random.Generator) -> S:
+        """Return a new state whose field ``h``, shape (..., N, p), has been mutated where ``jump.who``.
+
+        Raises
+        ------
+        ValueError
+            If the jumps are not of shape (..., N), or σ or the box of another length than p.
+        """
         h: Array = state.h  # type: ignore[attr-defined]
         if h.shape[:-1] != jump.who.shape:
             raise ValueError(f"h has shape {h.shape}; it does not follow jumps of shape {jump.who.shape}")
         key, p = draw_key(rng), h.shape[-1]
-        sigmas = np.array(np.broadcast_to(strength, (p,)))
+        _check_length("sigma", self.sigma, p)
+        sigmas = np.array(np.broadcast_to(self.sigma, (p,)), dtype=np.float64)
         moved = np.array(h, dtype=np.float64)
         who, flat = np.ravel(jump.who), moved.reshape(-1, p)
         in_blocks(lambda a, b: _jitter(flat[a:b], who[a:b], sigmas, key, a), len(flat), BLOCK)
-        if project is not None:
-            moved = np.where(jump.who[..., None], project(moved), h)
+        if self.project is not None:
+            moved = np.where(jump.who[..., None], self.project(moved), h)
         return replace(state, h=moved)  # type: ignore[type-var]
 
-    return mutate
+    def check(self, state: Any) -> None:
+        """Raise unless σ and the box are of the length of h, and h lies in the box; `evolve` asks this at its start."""
+        _check_length("sigma", self.sigma, np.shape(state.h)[-1])
+        if isinstance(self.project, Box):
+            self.project.check("h", state.h)
+
+
+def _vector(name: str, value: ArrayLike) -> float | tuple[float, ...]:
+    array = check_array(name, value)
+    if array.ndim > 1:
+        raise ValueError(f"{name} has shape {array.shape}; it must be a number or one number per coordinate of h")
+    return tuple(array.tolist()) if array.ndim else float(array)
+
+
+def _check_length(name: str, value: float | tuple[float, ...], p: int) -> None:
+    if isinstance(value, tuple) and len(value) not in (1, p):
+        raise ValueError(f"{name} has {len(value)} entries; h has p = {p} coordinates")
 
 
 @njit(**COMPILE)
@@ -435,11 +584,3 @@ def _jitter(h, who, sigma, key, agent):  # type: ignore[no-untyped-def]
             for j in range(a, min(a + 256, n)):
                 if who[j]:
                     h[j, c] += sigma[c] * z[c % 4, j - a]
-
-
-def project_box(lower: ArrayLike, upper: ArrayLike) -> Callable[[Array], Array]:
-    """Euclidean projection on the box [lower, upper], given as scalars or per coordinate."""
-    low, high = check_array("lower", lower), check_array("upper", upper)
-    if not (low <= high).all():
-        raise ValueError(f"lower = {low} exceeds upper = {high}; a box needs lower <= upper")
-    return lambda h: np.clip(h, low, high)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import matplotlib.pyplot as plt
 import seaborn as sns
+import xarray as xr
 from cycler import cycler
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-__all__ = ["LINES", "PALETTE", "band", "style"]
+__all__ = ["LINES", "PALETTE", "band", "history", "style"]
 
 PALETTE = sns.color_palette(["#0173b2", "#cf8000", "#008c67", "#b33c00", "#cc78bc", "#7a5230", "#333333", "#8c8c8c"])
 """Seaborn's palette for colour-blind readers, darkened: three to one or more against white; paired with `LINES`."""
@@ -59,3 +61,32 @@ def band(
     colour, line = PALETTE[index % len(PALETTE)], LINES[index % len(LINES)]
     ax.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
     ax.plot(x, middle, color=colour, linestyle=line, label=label)
+
+
+def history(data: xr.Dataset) -> Figure:
+    """Draw the fitness and the hyperparameters of a run against its updates: median and middle 80 per cent.
+
+    Parameters
+    ----------
+    data : xarray.Dataset
+        What `pbtlib.history.History.dataset` returns, with fitness and h; replicates are drawn together.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    shown = [name for name in ("fitness", "h") if name in data]
+    if not shown:
+        raise ValueError(f"the history holds {', '.join(map(str, data))}; a picture needs fitness or h")
+    figure, axes = plt.subplots(1, len(shown), figsize=(4 * len(shown), 3.2), squeeze=False, layout="constrained")
+    for axis, name in zip(axes[0], shown, strict=True):
+        columns = range(data.sizes["hyperparameter"]) if name == "h" else (None,)
+        for i in columns:
+            values = data[name] if i is None else data[name].isel(hyperparameter=i)
+            rest = [dim for dim in values.dims if dim != "update"]
+            low, middle, high = values.quantile([0.1, 0.5, 0.9], rest, skipna=True).to_numpy()
+            label = "fitness" if i is None else f"h{i + 1}"
+            band(axis, data["update"], low, middle, high, label, i or 0)
+        axis.set(xlabel="updates", ylabel=name)
+        axis.legend()
+    return figure

@@ -90,7 +90,7 @@ def model(
     sigma : float
         Mutation strength σ, 0 or at least h.step.
     rule : Rule
-        Selection rule of `pbtlib.evolution`, such as ``gibbs(beta)``.
+        Selection rule of `pbtlib.evolution`, such as ``Gibbs(beta)``.
     boundary : {"reflect", "project"}
         What mutation does at the ends of the h grid.
 
@@ -102,10 +102,10 @@ def model(
     --------
     >>> import numpy as np
     >>> from pbtlib.averaged import Grid, cell_masses
-    >>> from pbtlib.evolution import gibbs
+    >>> from pbtlib.evolution import Gibbs
     >>> grid = Grid(-4.0, 4.0, 81)
     >>> m = model(grid, grid, loss=lambda θ, h: (θ - h) ** 2, fitness=lambda θ, h: -(θ**2), noise=0.6, sigma=0.3,
-    ...           rule=gibbs(1.0))
+    ...           rule=Gibbs(1.0))
     >>> start = cell_masses(lambda θ, h: np.exp(-2 * (θ - 1.5) ** 2 - 2 * (h + 1) ** 2), grid, grid)
     >>> end = solve(start, m, 2.0, dt=0.05)
     >>> bool(abs(end.sum() - 1) < 1e-12 and end.min() >= 0)

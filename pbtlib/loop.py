@@ -6,20 +6,23 @@ instances of `evolve`. A state is any frozen dataclass of arrays with a field ``
 
 from __future__ import annotations
 
-import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from tqdm.auto import tqdm
 
 from pbtlib import evolution, results
 from pbtlib.checks import check_array, check_number
 from pbtlib.evolution import Jump, stream
+from pbtlib.values import describe
 
-__all__ = ["Lineage", "Observer", "evolve"]
+__all__ = ["Lineage", "Observer", "Schedule", "evolve"]
 
 Array = NDArray[np.float64]
 S = TypeVar("S")
@@ -37,21 +40,58 @@ class _Keeps(Protocol):
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None: ...
 
 
+@dataclass(frozen=True)
+class Schedule:
+    """An operator that changes with the update: a selection that hardens, a training that gets longer.
+
+    `evolve` asks any operator that has a method ``at(k)`` for the one of update k, so a frozen dataclass of your own
+    with this method serves where pieces do not.
+
+    Attributes
+    ----------
+    pieces : mapping or sequence of pairs
+        ``{first update: operator}``, the first of them 0; kept as a tuple of pairs.
+
+    Examples
+    --------
+    >>> from pbtlib.evolution import Gibbs, Selection
+    >>> harder = Schedule({0: Selection(Gibbs(0.1)), 50: Selection(Gibbs(1.0))})
+    >>> harder.at(49).rule, harder.at(50).rule
+    (Gibbs(beta=0.1), Gibbs(beta=1.0))
+    """
+
+    pieces: Any
+
+    def __post_init__(self) -> None:
+        pieces = tuple((k, op) for k, op in (self.pieces.items() if isinstance(self.pieces, Mapping) else self.pieces))
+        starts = [k for k, _ in pieces]
+        for k in starts:
+            check_number("an update of the schedule", k, integer=True, minimum=0)
+        if not starts or starts[0] != 0 or any(b <= a for a, b in pairwise(starts)):
+            raise ValueError(f"the pieces of the schedule begin at updates {starts}; they must begin at 0 and increase")
+        object.__setattr__(self, "pieces", pieces)
+
+    def at(self, k: int) -> Any:
+        """Return the operator of update k."""
+        return [op for start, op in self.pieces if start <= k][-1]
+
+
 def evolve(
     state: S,
     *,
-    train: Callable[[S, np.random.Generator], tuple[S, Any]],
-    evaluate: Callable[[S, Any], Array],
-    select: Callable[..., Jump],
-    mutate: Callable[[S, Jump, np.random.Generator], S],
+    train: Any,
+    evaluate: Any,
+    select: Any,
+    mutate: Any,
     n_updates: int,
     seed: int,
-    copy: Callable[[S, Jump], S] = evolution.copy,
+    copy: Any = evolution.copy,
     observe: Observer | Sequence[Observer] = (),
     start: int = 0,
     checkpoint: str | Path | None = None,
     checkpoint_every: int = 1,
     identity: Mapping[str, Any] | None = None,
+    progress: bool = False,
 ) -> S:
     r"""Run updates ``start`` … ``n_updates − 1`` of population-based training.
 
@@ -63,14 +103,15 @@ def evolve(
     state : frozen dataclass of arrays
         The population before update ``start``.
     train : callable
-        ``(state, rng) -> (state, trace)``, such as a builder of `pbtlib.training` returns.
+        ``(state, rng) -> (state, trace)``, such as `pbtlib.training.EulerMaruyama`. Each of the five operators may
+        also have a method ``at(k)``, such as a `Schedule`, which returns the operator of update k.
     evaluate : callable
-        ``(state, trace) -> fitness``, shape (..., N). ``lambda state, trace: trace.fitness[..., -1]`` is the fitness
-        now, ``trace.fitness.mean(-1)`` the window mean (23).
+        ``(state, trace) -> fitness``, shape (..., N): `pbtlib.training.Last`, the fitness now; `WindowMean`, (23).
     select : callable
-        ``select(fitness, rng=...) -> Jump``, such as ``partial(evolution.select, rule=gibbs(1.0), tau=1.0)``.
+        ``(fitness, rng) -> Jump``, such as `pbtlib.evolution.Selection`, which also says what becomes of agents that
+        diverged.
     mutate : callable
-        ``(state, jump, rng) -> state``, such as `pbtlib.evolution.gaussian_mutation` returns.
+        ``(state, jump, rng) -> state``, such as `pbtlib.evolution.GaussianMutation`.
     n_updates : int
         Number of updates since the beginning of the run, at least 0.
     seed : int
@@ -78,18 +119,21 @@ def evolve(
     copy : callable
         ``(state, jump) -> state``; by default every array follows the parent.
     observe : callable or sequence of callables
-        Each called as ``observe(k, state, fitness, jump)`` after update k.
+        Each called as ``observe(k, state, fitness, jump)`` after update k, such as `pbtlib.history.History`. The
+        fitness is what selection saw: NaN or −∞ where an agent diverged and was replaced.
     start : int
         Index of the first update to be made.
     checkpoint : path-like, optional
         File that holds state, index and the memory of the observers (of those with methods ``save`` and
-        ``restore``). If it exists the run goes on from there, and ``state``, ``seed``, ``start``, ``identity`` and the
-        types of those observers only say what run it is: they must be what they were.
+        ``restore``). If it exists the run goes on from there, and ``state``, ``seed``, ``start``, the operators,
+        ``identity`` and the types of those observers only say what run it is: they must be what they were.
     checkpoint_every : int
         Write it after every so many updates, and after the last.
-    identity : mapping
-        Needed with ``checkpoint``: what else tells this run from others, as JSON values, such as the parameters of
-        ``select`` and ``mutate``, which cannot be read off the functions.
+    identity : mapping, optional
+        What else tells this run from others, as JSON values. Needed with ``checkpoint`` if an operator is a function
+        made inside another one, or a lambda, which cannot describe itself as values do.
+    progress : bool
+        Show a bar.
 
     Returns
     -------
@@ -99,9 +143,21 @@ def evolve(
     Raises
     ------
     ValueError
-        If a fitness is not finite, a checkpoint is wanted without an identity, or it belongs to another run.
+        If agents diverged and ``select`` does not replace them, a fitness is +∞, an operator refuses the state, or a
+        checkpoint is wanted without an identity or belongs to another run.
     TypeError
         If the identity has no form in JSON.
+
+    Examples
+    --------
+    >>> from pbtlib.evolution import GaussianMutation, Gibbs, Selection
+    >>> from pbtlib.problems import Quadratic
+    >>> from pbtlib.training import GibbsDraw, Last, Particles
+    >>> start = Particles(np.zeros((500, 2)), np.full((500, 2), 4.0))
+    >>> end = evolve(start, train=GibbsDraw(Quadratic()), evaluate=Last(), select=Selection(Gibbs(1.0)),
+    ...              mutate=GaussianMutation(0.3), n_updates=60, seed=0)
+    >>> bool(abs(end.h.mean(0)).max() < 1)      # the optimum is at zero
+    True
     """
     check_number("n_updates", n_updates, integer=True, minimum=0)
     check_number("start", start, integer=True, minimum=0)
@@ -109,19 +165,27 @@ def evolve(
     observers = (observe,) if callable(observe) else tuple(observe)
     stream(seed, start, "check")  # refuses a bad seed before any work
     keepers: list[Any] = [observer for observer in observers if isinstance(observer, _Keeps)]
+    operators = {"train": train, "evaluate": evaluate, "select": select, "copy": copy, "mutate": mutate}
+    for observer in observers:
+        if hasattr(observer, "begin"):
+            observer.begin(state, start)
     first, this_run = start, {}
     if checkpoint is not None:
         checkpoint = Path(checkpoint).expanduser()
-        this_run = _describe(state, seed, start, identity, keepers)
+        this_run = _describe(state, seed, start, operators, identity, keepers)
         if checkpoint.exists():
             state, first = _restore(checkpoint, state, this_run, keepers)
             if first > n_updates:
                 raise ValueError(f"checkpoint {str(checkpoint)!r} is at update {first}, beyond n_updates = {n_updates}")
-    for k in range(first, n_updates):
-        state, trace = train(state, stream(seed, k, "train"))
-        fitness = check_array("fitness", evaluate(state, trace), min_ndim=1)
-        jump = select(fitness, rng=stream(seed, k, "select"))
-        state = mutate(copy(state, jump), jump, stream(seed, k, "mutate"))
+    for k in tqdm(range(first, n_updates), total=n_updates, initial=first, disable=not progress, unit="update"):
+        now = {name: op.at(k) if hasattr(op, "at") else op for name, op in operators.items()}
+        if k == first and hasattr(now["mutate"], "check"):
+            now["mutate"].check(state)
+        state, trace = now["train"](state, stream(seed, k, "train"))
+        fitness = np.asarray(now["evaluate"](state, trace))
+        fitness = fitness.astype(np.float64, copy=False) if fitness.dtype.kind in "fiu" else fitness
+        jump = _select(now["select"], fitness, k, stream(seed, k, "select"))
+        state = now["mutate"](now["copy"](state, jump), jump, stream(seed, k, "mutate"))
         for observer in observers:
             observer(k, state, fitness, jump)
         if checkpoint is not None and ((k + 1) % checkpoint_every == 0 or k + 1 == n_updates):
@@ -129,27 +193,58 @@ def evolve(
     return state
 
 
+def _select(select: Any, fitness: Array, k: int, rng: np.random.Generator) -> Jump:
+    """Select, where NaN, −∞ and +∞ are refused unless the selection says that it replaces those who diverged."""
+    try:
+        if getattr(select, "diverged", "error") != "replace":
+            evolution.check_fitness(fitness)
+        return select(fitness, rng)
+    except ValueError as error:
+        raise ValueError(f"update {k}: {error}") from error
+
+
 def _describe(
-    state: Any, seed: int, start: int, identity: Mapping[str, Any] | None, keepers: Sequence[_Keeps]
+    state: Any,
+    seed: int,
+    start: int,
+    operators: Mapping[str, Any],
+    identity: Mapping[str, Any] | None,
+    keepers: Sequence[_Keeps],
 ) -> dict[str, Any]:
     """What tells a run from others, as JSON values."""
-    if identity is None:
-        raise ValueError('identity is None; a run with a checkpoint must say what it is, such as {"beta": 1.0}')
-    try:
-        plain = results.as_json(identity)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"identity is {identity!r}; it must consist of JSON values ({error})") from error
-    begin = {f.name: np.ascontiguousarray(getattr(state, f.name)) for f in fields(state)}
-    return {
+    run: dict[str, Any] = {
         "seed": int(seed),
         "start": int(start),
         "observers": [type(keeper).__name__ for keeper in keepers],
-        **{f"identity[{name!r}]": value for name, value in plain.items()},
-        **{
-            f"initial {name}": f"{a.dtype} {a.shape} with SHA-256 {hashlib.sha256(a.tobytes()).hexdigest()}"
-            for name, a in begin.items()
-        },
     }
+    for name, operator in operators.items():
+        try:
+            run |= _flat(name, describe(operator))
+        except TypeError as error:
+            if identity is None:
+                raise ValueError(
+                    f'identity is None, and {name}: {error}; say what the run is, such as identity={{"beta": 1.0}}'
+                ) from error
+    try:
+        run |= _flat("identity", results.as_json(dict(identity or {})))
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"identity is {identity!r}; it must consist of JSON values ({error})") from error
+    return run | {f"initial {f.name}": describe(getattr(state, f.name)) for f in fields(state)}
+
+
+def _flat(name: str, value: Any) -> dict[str, Any]:
+    """The leaves of nested JSON values, each under the path that leads to it."""
+    match value:
+        case {"type": kind, **parts}:
+            pairs: list[tuple[str, Any]] = [(f"{name}.{part}", x) for part, x in parts.items()]
+            return {name: kind} | {k: v for path, x in pairs for k, v in _flat(path, x).items()}
+        case dict():
+            pairs = [(f"{name}[{part!r}]", x) for part, x in value.items()]
+        case list():
+            pairs = [(f"{name}[{i}]", x) for i, x in enumerate(value)]
+        case _:
+            return {name: value}
+    return {k: v for path, x in pairs for k, v in _flat(path, x).items()}
 
 
 def _save(path: str | Path, state: Any, run: Mapping[str, Any], k: int, keepers: Sequence[_Keeps]) -> None:
@@ -164,7 +259,7 @@ def _restore(path: str | Path, state: S, run: Mapping[str, Any], keepers: Sequen
     was = meta.get("run", {})
     for key in {**run, **was}:
         have, want = was.get(key, "nothing"), run.get(key, "nothing")
-        if have != want:
+        if json.dumps(have) != json.dumps(want):  # as text, where NaN equals NaN
             raise ValueError(f"checkpoint {str(path)!r} belongs to another run; {key}: {have} there, {want} here")
     for i, keeper in enumerate(keepers):
         prefix = f"observer{i}."

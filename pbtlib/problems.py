@@ -5,6 +5,10 @@ and losses, fitnesses and noise amplitudes shape (..., N). Leading axes are inde
 Training follows :math:`d\theta = -\nabla_\theta L\,dt + s(h)\,\Sigma^{1/2} dB`, equation (1), so the inverse
 temperature of the Gibbs measure (10) is :math:`\alpha = 2/s^2`.
 
+The contract is `AnyProblem`: whatever has these four functions can be trained, a class of your own as well as a
+`Problem` around four functions. Their arrays are read-only. Compiled code runs for exactly the three classes below; a
+subclass is trained by its own methods. `check` tells whether a problem keeps the contract.
+
 In `Quadratic` and `Himmelblau` the second hyperparameter is the noise. Mutation may carry it below zero; the law of
 (24) depends on :math:`h_2` through its square only, so the amplitude is :math:`s(h) = |h_2|` everywhere.
 """
@@ -12,18 +16,48 @@ In `Quadratic` and `Himmelblau` the second hyperparameter is the noise. Mutation
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cache, cached_property
-from typing import Any, ClassVar, NamedTuple, TypeAlias
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pbtlib.checks import check_array, check_number
 
-__all__ = ["AnyProblem", "Himmelblau", "LinearGaussian", "Problem", "Quadratic"]
+__all__ = [
+    "AnyProblem",
+    "Himmelblau",
+    "LinearGaussian",
+    "Problem",
+    "ProblemError",
+    "Quadratic",
+    "check",
+    "noise_covariance",
+]
 
 Array = NDArray[np.float64]
+
+
+class AnyProblem(Protocol):
+    """The contract: four functions that act on each agent by itself, so on any number of agents, without side effects.
+
+    Two more are used where they are there: ``Sigma``, shape (d, d), the covariance of the noise in (1), the identity
+    if missing or None; and ``equilibrium_sample(h, rng)`` -> (..., N, d), an exact draw from μ_h, which Algorithm 2
+    needs. Where it is known, ``equilibrium(h)`` returns mean and covariance of μ_h.
+    """
+
+    def loss(self, theta: Array, h: Array, /) -> Array:
+        """L(θ,h), shape (..., N), minimised by training."""
+
+    def gradient(self, theta: Array, h: Array, /) -> Array:
+        """∇_θ L(θ,h), shape (..., N, d)."""
+
+    def fitness(self, theta: Array, h: Array, /) -> Array:
+        """F(θ,h), shape (..., N), maximised by evolution."""
+
+    def noise(self, h: Array, /) -> Array:
+        """s(h) ≥ 0, shape (..., N), the amplitude of the noise in (1)."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +65,7 @@ class Problem:
     """A problem of your own, as plain NumPy functions that act on each agent by itself.
 
     They are called with blocks of agents, so they must accept any number of them, and with θ and h whose leading axes
-    broadcast.
+    broadcast. The arrays they get are read-only.
 
     Attributes
     ----------
@@ -43,11 +77,23 @@ class Problem:
         ``h`` -> (..., N), the amplitude s(h) ≥ 0 of (1).
     Sigma : ndarray, shape (d, d), optional
         Covariance of the noise in (1), symmetric and positive definite; the identity by default.
+    equilibrium_sample : callable, optional
+        ``(h, rng)`` -> (..., N, d), an exact draw of θ from the Gibbs measure μ_h, for Algorithm 2.
 
     Raises
     ------
     ValueError
         If Sigma is no covariance matrix.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> double_well = Problem(
+    ...     loss=lambda theta, h: ((theta**2 - 1) ** 2).sum(-1),
+    ...     gradient=lambda theta, h: 4 * theta * (theta**2 - 1),
+    ...     fitness=lambda theta, h: -((theta - 1) ** 2).sum(-1),
+    ...     noise=lambda h: h[..., 0])
+    >>> check(double_well, theta=[[-0.5], [2.0]], h=[[0.1], [0.2]])
     """
 
     loss: Callable[[Array, Array], Array]
@@ -55,6 +101,7 @@ class Problem:
     fitness: Callable[[Array, Array], Array]
     noise: Callable[[Array], Array]
     Sigma: Array | None = None
+    equilibrium_sample: Callable[[Array, np.random.Generator], Array] | None = None
 
     def __post_init__(self) -> None:
         if self.Sigma is not None:
@@ -406,6 +453,14 @@ class LinearGaussian:
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and all(
+            np.array_equal(getattr(self, f.name), getattr(other, f.name)) for f in fields(self)
+        )
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.A.tobytes(), self.B.tobytes()))
+
     @property
     def d(self) -> int:
         """Dimension of θ."""
@@ -484,10 +539,6 @@ class LinearGaussian:
         return centre + self.noise(h)[..., None] * (rng.standard_normal(centre.shape) @ root.T)
 
 
-AnyProblem: TypeAlias = Problem | Quadratic | Himmelblau | LinearGaussian
-"""Whatever has loss, gradient, fitness, noise and Sigma."""
-
-
 def _symmetric(name: str, value: ArrayLike, size: int | None = None, definite: bool = False) -> Array:
     matrix = check_array(name, value, shape=(size, size))
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
@@ -499,3 +550,125 @@ def _symmetric(name: str, value: ArrayLike, size: int | None = None, definite: b
         kind = "positive definite" if definite else "positive semi-definite"
         raise ValueError(f"{name} has the eigenvalue {smallest:.3g}; it must be {kind}")
     return matrix
+
+
+# ---------------------------------------------------------------------------------------------- is the contract kept?
+
+
+class ProblemError(ValueError):
+    """A problem breaks its contract; the message says in words how."""
+
+
+def noise_covariance(problem: AnyProblem) -> Array | None:
+    """Return Σ of a problem, checked, or None where it is the identity."""
+    Sigma = getattr(problem, "Sigma", None)
+    return None if Sigma is None else _symmetric("Sigma", Sigma, definite=True)
+
+
+def check(problem: AnyProblem, theta: ArrayLike, h: ArrayLike) -> None:
+    """Check that a problem keeps the contract of `AnyProblem`, at a few agents.
+
+    Shapes, finite values, a noise that is not negative, functions that neither write into their arguments nor look at
+    other agents, and a gradient that agrees with finite differences of the loss.
+
+    Parameters
+    ----------
+    problem : AnyProblem
+    theta : array_like, shape (N, d)
+        Parameters of the agents to check at, away from kinks of the loss.
+    h : array_like, shape (N, p)
+        Their hyperparameters.
+
+    Raises
+    ------
+    ProblemError
+        Which names everything that is wrong.
+
+    Examples
+    --------
+    >>> class Wrong(Quadratic):
+    ...     def gradient(self, theta, h):
+    ...         return theta - self.centre(h)
+    >>> check(Wrong(), theta=[[1.0, 2.0]], h=[[0.5, 1.0]])
+    Traceback (most recent call last):
+    pbtlib.problems.ProblemError: gradient is 0.5 times the gradient of the loss (by differences): a factor is missing
+    """
+    points, hypers = check_array("theta", theta, min_ndim=2), check_array("h", h, min_ndim=2)
+    if points.ndim != 2 or hypers.ndim != 2 or len(points) != len(hypers):
+        raise ValueError(f"theta has shape {points.shape} and h {hypers.shape}; they must be (N, d) and (N, p)")
+    # at least two agents, so that a function of the whole population is told from one of each agent
+    points, hypers = (np.concatenate([x, x[::-1]]) for x in (points, hypers))
+    n, d = points.shape
+    wrong, values = [], dict[str, Array]()
+    for name, shape in (("loss", (n,)), ("gradient", (n, d)), ("fitness", (n,)), ("noise", (n,))):
+        function = getattr(problem, name, None)
+        if not callable(function):
+            wrong.append(f"{name} is missing: the problem needs a method of this name")
+            continue
+        arguments = (hypers,) if name == "noise" else (points, hypers)
+        try:
+            value = np.array(function(*read_only(*arguments)), dtype=np.float64)
+            alone = np.concatenate([function(*read_only(*(x[i : i + 1] for x in arguments))) for i in range(n)])
+        except Exception as error:
+            writes = "read-only" in str(error)
+            reason = "it writes into its arguments, which other agents share" if writes else f"it raised {error!r}"
+            wrong.append(f"{name} cannot be called: {reason}")
+            continue
+        if value.shape != shape:
+            wrong.append(f"{name} returned shape {value.shape}; for {n} agents it must return {shape}")
+        elif not np.isfinite(value).all():
+            wrong.append(f"{name} returned {value[~np.isfinite(value)][0]}; it must be finite at these agents")
+        elif alone.shape != shape or not np.allclose(alone, value, rtol=1e-9, atol=1e-9 * np.abs(value).max()):
+            wrong.append(f"{name} of an agent depends on which others are there; it must act on each by itself")
+        else:
+            values[name] = value
+    if (values.get("noise", np.zeros(1)) < 0).any():
+        wrong.append(f"noise returned {values['noise'].min():g}; it must be >= 0")
+    if "loss" in values and "gradient" in values:
+        wrong += _compare_gradient(problem, points, hypers, values["gradient"])
+    Sigma = noise_covariance(problem)
+    if Sigma is not None and len(Sigma) != d:
+        wrong.append(f"Sigma has shape {Sigma.shape}; theta needs ({d}, {d})")
+    if wrong:
+        raise ProblemError("; ".join(wrong))
+
+
+def read_only(*arrays: Array) -> tuple[Array, ...]:
+    """Return views that nobody can write through."""
+    views = tuple(array.view() for array in arrays)
+    for view in views:
+        view.flags.writeable = False
+    return views
+
+
+def _compare_gradient(problem: AnyProblem, theta: Array, h: Array, gradient: Array) -> list[str]:
+    """What is wrong with a gradient: central differences of two widths, and their difference as the error."""
+    step = 1e-4 * np.maximum(1.0, np.abs(theta))
+
+    def differences(width: Array) -> Array:
+        slope = np.empty_like(theta)
+        for j in range(theta.shape[1]):
+            shift = np.zeros_like(theta)
+            shift[:, j] = width[:, j]
+            ends = (np.asarray(problem.loss(*read_only(theta + sign * shift, h))) for sign in (1, -1))
+            slope[:, j] = (next(ends) - next(ends)) / (2 * width[:, j])
+        return slope
+
+    wide, narrow = differences(step), differences(step / 2)
+    slope = narrow + (narrow - wide) / 3
+    size = max(np.abs(slope).max(), np.abs(gradient).max())
+    rounding = 1e-15 * np.abs(problem.loss(*read_only(theta, h))).max() / step
+    tolerance = 1e-6 * size + np.abs(narrow - wide) + 100 * rounding
+    if (np.abs(gradient - slope) <= tolerance).all():
+        return []
+    factor = (gradient * slope).sum() / np.square(slope).sum() if slope.any() else np.nan
+    if (np.abs(gradient - factor * slope) <= max(1.0, abs(factor)) * tolerance).all() and abs(factor) > 1e-3:
+        if abs(factor + 1) < 1e-4:
+            return ["gradient has the wrong sign: it is minus the gradient of the loss (by differences)"]
+        known = f"gradient is {factor:.4g} times the gradient of the loss (by differences)"
+        return [f"{known}: a factor is missing" if abs(factor) < 1 else f"{known}: there is a factor too much"]
+    i, j = np.unravel_index(np.argmax(np.abs(gradient - slope) - tolerance), theta.shape)
+    return [
+        f"gradient is {gradient[i, j]:.6g} for coordinate {j} at theta = {theta[i]}, h = {h[i]}; "
+        f"finite differences of the loss give {slope[i, j]:.6g}"
+    ]

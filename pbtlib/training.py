@@ -1,33 +1,47 @@
 r"""The fast operator: how agents train between two slow updates.
 
-Each builder returns ``train(state, rng) -> (state, trace)``. The hyperparameters do not change while it runs. The
-duration of training, ``steps`` times ``dt``, is one of the two places where the clock τ of Algorithm 1 appears (the
-other is `pbtlib.evolution.select`); in the two-time-scale equation (8) the same duration is τ/ε.
+Each is a frozen dataclass that is called as ``train(state, rng) -> (state, trace)``. The hyperparameters do not change
+while it runs. The duration of training, ``steps`` times ``dt``, is one of the two places where the clock τ of
+Algorithm 1 appears (the other is `pbtlib.evolution.Selection`); in the two-time-scale equation (8) the same duration is τ/ε.
 
 Noise is drawn by a counter: the generator passed in yields one key, and agent i's n-th normal depends on (key, i, n)
 alone. So the result has the same bits whatever the number of threads and however the agents are cut into blocks.
+
+What evaluation makes of the recorded fitness is a value too: `Last`, `WindowMean`, `LogMeanExp`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any, TypeAlias, TypeVar
+from dataclasses import KW_ONLY, dataclass, field, fields, replace
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from pbtlib.bilevel import log_mean_exp
 from pbtlib.checks import check_array, check_number
 from pbtlib.normals import COMPILE, draw_key, fill
 from pbtlib.parallel import in_blocks, processors
-from pbtlib.problems import AnyProblem, Himmelblau, LinearGaussian, Problem, Quadratic
+from pbtlib.problems import AnyProblem, Himmelblau, LinearGaussian, Quadratic, noise_covariance, read_only
+from pbtlib.values import ASIDE
 
-__all__ = ["Particles", "Trace", "UnderdampedParticles", "euler_maruyama", "exact_ou", "gibbs_draw", "underdamped"]
+__all__ = [
+    "EulerMaruyama",
+    "ExactOU",
+    "GibbsDraw",
+    "Last",
+    "LogMeanExp",
+    "Particles",
+    "Trace",
+    "Underdamped",
+    "UnderdampedParticles",
+    "WindowMean",
+]
 
 Array = NDArray[np.float64]
 S = TypeVar("S")
-Train: TypeAlias = Callable[[S, np.random.Generator], "tuple[S, Trace]"]
 
 BLOCK = 4096
 """Agents that one thread trains at a time: their arrays stay in its cache. Results do not depend on it."""
@@ -89,20 +103,66 @@ class Trace:
     path: Array
 
 
-def euler_maruyama(
-    problem: AnyProblem, *, dt: float, steps: int, window: int = 1, path_every: int = 0, threads: int | None = None
-) -> Train[Any]:
-    r"""Train by the Euler-Maruyama scheme for (1).
+# ---------------------------------------------------------------------------------------------- evaluation
+
+
+@dataclass(frozen=True)
+class Last:
+    """Evaluation by the fitness now, after the last step of training."""
+
+    def __call__(self, state: Any, trace: Trace) -> Array:
+        """Return the fitness, shape (..., N)."""
+        return trace.fitness[..., -1]
+
+
+@dataclass(frozen=True)
+class WindowMean:
+    """Evaluation by the time average (23), over the ``window`` that training recorded."""
+
+    def __call__(self, state: Any, trace: Trace) -> Array:
+        """Return the fitness, shape (..., N)."""
+        return np.asarray(trace.fitness.mean(-1))
+
+
+@dataclass(frozen=True)
+class LogMeanExp:
+    r"""Evaluation by :math:`\frac1\beta\log` of the time average of :math:`e^{\beta F}`, over the recorded ``window``.
+
+    Attributes
+    ----------
+    beta : float
+        β ≥ 0; at 0 it is the mean.
+    """
+
+    beta: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_number("beta", self.beta, minimum=0)
+
+    def __call__(self, state: Any, trace: Trace) -> Array:
+        """Return the fitness, shape (..., N); NaN where an agent diverged."""
+        finite = np.isfinite(trace.fitness).all(-1)
+        value = log_mean_exp(np.where(finite[..., None], trace.fitness, 0.0), self.beta)
+        return np.where(finite, value, np.nan)
+
+
+# ---------------------------------------------------------------------------------------------- training
+
+
+@dataclass(frozen=True)
+class EulerMaruyama:
+    r"""Training by the Euler-Maruyama scheme for (1).
 
     One step is :math:`\theta \leftarrow \theta - \Delta t\,\nabla_\theta L + s(h)\sqrt{\Delta t}\,\Sigma^{1/2}\xi`.
 
     Weak order 1. For the quadratic example its own invariant variance is :math:`h_2^2/(4(1-\Delta t))`, not the
-    :math:`h_2^2/4` of (25). The built-in problems run in one compiled loop; a `Problem` of your own runs block by
-    block through its NumPy functions.
+    :math:`h_2^2/4` of (25). Exactly `Quadratic`, `Himmelblau` and `LinearGaussian` run in one compiled loop; any other
+    problem, a subclass of them too, runs block by block through its own functions, which get read-only arrays.
 
-    Parameters
+    Attributes
     ----------
-    problem : Problem, Quadratic, Himmelblau or LinearGaussian
+    problem : AnyProblem
+        Whatever has ``loss``, ``gradient``, ``fitness`` and ``noise``.
     dt : float
         Time step Δt > 0.
     steps : int
@@ -112,95 +172,115 @@ def euler_maruyama(
     path_every : int
         Record θ after every so many steps; 0 for never.
     threads : int, optional
-        Number of threads; as many as there are processors by default.
-
-    Returns
-    -------
-    callable
-        ``train(state, rng) -> (state, trace)`` for any state with fields ``theta`` and ``h``.
+        Number of threads; as many as there are processors by default. Results do not depend on it.
 
     Raises
     ------
     ValueError
-        If an argument is out of range, a function of the problem returns the wrong shape, its noise is negative or
-        not finite, or its Sigma has another size than θ.
+        If an argument is out of range. When called: if a function of the problem returns the wrong shape or writes
+        into its arguments, its noise is negative or not finite, or its Sigma has another size than θ.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pbtlib.evolution import stream
+    >>> from pbtlib.problems import Quadratic
+    >>> train = EulerMaruyama(Quadratic(1), dt=0.01, steps=100)
+    >>> state, trace = train(Particles([[3.0], [3.0]], [[0.0, 0.0], [1.0, 0.0]]), stream(0, 0, "train"))
+    >>> state.theta.round(3).tolist()      # (1 - 0.02)^100 of the way is left
+    [[0.398], [1.265]]
     """
-    check_number("dt", dt, minimum=0, open_minimum=True)
-    Sigma = np.eye(1) if problem.Sigma is None else problem.Sigma
-    root = np.sqrt(dt) * np.linalg.cholesky(Sigma)
-    if isinstance(problem, Problem):
+
+    problem: AnyProblem
+    _: KW_ONLY
+    dt: float
+    steps: int
+    window: int = 1
+    path_every: int = 0
+    threads: int | None = field(default=None, compare=False, metadata=ASIDE)
+
+    def __post_init__(self) -> None:
+        _check_contract(self.problem)
+        check_number("dt", self.dt, minimum=0, open_minimum=True)
+        _check_recording(self)
+
+    def __call__(self, state: S, rng: np.random.Generator) -> tuple[S, Trace]:
+        """Train each agent, ``(state, rng) -> (state, trace)``, for any state with fields ``theta`` and ``h``."""
+        problem, dt, Sigma = self.problem, self.dt, noise_covariance(self.problem)
+        root = np.sqrt(dt) * np.linalg.cholesky(np.eye(1) if Sigma is None else Sigma)
+        if type(problem) is Himmelblau:
+            return _run(self, _compiled(problem, np.zeros((0, 0)), root, dt), state, rng)
+        if type(problem) in (Quadratic, LinearGaussian):
+            linear: Any = problem
+            matrix = np.eye(linear.d) - dt * _drift_matrix(linear)
+            return _run(self, _compiled(linear, matrix, root, dt), state, rng)
 
         def advance(parts: list[Array], h: Array, amplitude: Array, key: np.uint64, agent: int) -> _Segment:
             (theta,) = parts
+            (seen,) = read_only(theta)
             noise = _noise(amplitude, root, key, agent, theta.shape[1])
 
             def segment(start: int, stop: int) -> None:
                 for _ in range(start, stop):
-                    drift = problem.gradient(theta, h)
-                    _check_shape("gradient", drift, theta.shape)
+                    drift = _call(problem, "gradient", theta.shape, seen, h)
                     np.add(theta, next(noise) - dt * drift, out=theta)
 
             return segment
 
-        return _trainer(problem, advance, steps, window, path_every, threads)
-    matrix = None if isinstance(problem, Himmelblau) else np.eye(problem.d) - dt * _drift_matrix(problem)
-    return _compiled(problem, matrix, root, dt, steps, window, path_every, threads)
+        return _run(self, advance, state, rng)
 
 
-def exact_ou(
-    problem: Quadratic | LinearGaussian,
-    *,
-    time: float,
-    steps: int = 1,
-    window: int = 1,
-    path_every: int = 0,
-    threads: int | None = None,
-) -> Train[Any]:
+@dataclass(frozen=True)
+class ExactOU:
     r"""The exact transition of a linear drift over this time: no discretisation error, whatever the step.
 
     :math:`\theta(t) = \bar\theta + e^{-At}(\theta(0)-\bar\theta) + s\,C_t^{1/2}\xi` with
     :math:`\bar\theta = Bh+c` and :math:`C_t = \int_0^t e^{-Ar}\Sigma e^{-Ar}dr`.
 
-    Parameters
+    Attributes
     ----------
     problem : Quadratic or LinearGaussian
+        Exactly: of a subclass nobody knows whether its gradient is linear still.
     time : float
         Duration t > 0 of training.
     steps : int
         Number of equal exact steps it is cut into; matters only for what is recorded.
     window, path_every, threads
-        As in `euler_maruyama`.
-
-    Returns
-    -------
-    callable
-        ``train(state, rng) -> (state, trace)``.
+        As in `EulerMaruyama`.
     """
-    check_number("time", time, minimum=0, open_minimum=True)
-    check_number("steps", steps, integer=True, minimum=1)
-    if not isinstance(problem, (Quadratic, LinearGaussian)):
-        raise TypeError(f"problem is {problem!r}; an exact transition needs Quadratic or LinearGaussian")
-    step = time / steps
-    rates, vectors = np.linalg.eigh(_drift_matrix(problem))
-    matrix: Array = (vectors * np.exp(-rates * step)) @ vectors.T
-    if isinstance(problem, LinearGaussian):
-        covariance = problem.covariance(step)
-    else:
-        covariance = np.array([[-np.expm1(-4.0 * step) / 4.0]])
-    root = np.linalg.cholesky(covariance).astype(np.float64)
-    return _compiled(problem, matrix, root, 0.0, steps, window, path_every, threads)
+
+    problem: Quadratic | LinearGaussian
+    _: KW_ONLY
+    time: float
+    steps: int = 1
+    window: int = 1
+    path_every: int = 0
+    threads: int | None = field(default=None, compare=False, metadata=ASIDE)
+
+    def __post_init__(self) -> None:
+        check_number("time", self.time, minimum=0, open_minimum=True)
+        _check_recording(self)
+        if type(self.problem) not in (Quadratic, LinearGaussian):
+            raise TypeError(
+                f"problem is {self.problem!r}; an exact transition needs a gradient known to be linear, so exactly a "
+                "Quadratic or LinearGaussian, no subclass; EulerMaruyama trains any problem"
+            )
+
+    def __call__(self, state: S, rng: np.random.Generator) -> tuple[S, Trace]:
+        """Train each agent, ``(state, rng) -> (state, trace)``."""
+        problem, step = self.problem, self.time / self.steps
+        rates, vectors = np.linalg.eigh(_drift_matrix(problem))
+        matrix: Array = (vectors * np.exp(-rates * step)) @ vectors.T
+        if isinstance(problem, LinearGaussian):
+            covariance = problem.covariance(step)
+        else:
+            covariance = np.array([[-np.expm1(-4.0 * step) / 4.0]])
+        root = np.linalg.cholesky(covariance).astype(np.float64)
+        return _run(self, _compiled(problem, matrix, root, 0.0), state, rng)
 
 
-def underdamped(
-    problem: AnyProblem,
-    *,
-    dt: float,
-    steps: int,
-    friction: float,
-    window: int = 1,
-    path_every: int = 0,
-    threads: int | None = None,
-) -> Train[UnderdampedParticles]:
+@dataclass(frozen=True)
+class Underdamped:
     r"""Gradient descent with momentum, the simplest instance of Remark 1.
 
     :math:`d\theta = -m\,dt,\quad dm = c(\nabla_\theta L - m)\,dt + s\,c\,dB`: the SDE of Adam with rate
@@ -211,73 +291,97 @@ def underdamped(
     Splitting: half kick, half drift, exact friction and noise, half drift, half kick. Weak order 2; for a quadratic
     loss the invariant law of θ is exact for every stable step.
 
-    Parameters
+    Attributes
     ----------
-    problem : Problem, Quadratic, Himmelblau or LinearGaussian
+    problem : AnyProblem
         With Σ = I.
     dt, steps, window, path_every, threads
-        As in `euler_maruyama`.
+        As in `EulerMaruyama`.
     friction : float
         The rate c > 0.
-
-    Returns
-    -------
-    callable
-        ``train(state, rng) -> (state, trace)`` for a state with fields ``theta``, ``momentum`` and ``h``.
     """
-    check_number("dt", dt, minimum=0, open_minimum=True)
-    check_number("friction", friction, minimum=0, open_minimum=True)
-    if problem.Sigma is not None and not np.array_equal(problem.Sigma, np.eye(len(problem.Sigma))):
-        raise ValueError(f"problem has Sigma = {problem.Sigma}; momentum needs the identity")
-    decay = np.exp(-friction * dt)
-    spread = np.sqrt(friction / 2.0 * -np.expm1(-2.0 * friction * dt))
 
-    def advance(parts: list[Array], h: Array, amplitude: Array, key: np.uint64, agent: int) -> _Segment:
-        theta, m = parts
-        noise = _noise(amplitude, np.array([[spread]]), key, agent, theta.shape[1])
+    problem: AnyProblem
+    _: KW_ONLY
+    dt: float
+    steps: int
+    friction: float
+    window: int = 1
+    path_every: int = 0
+    threads: int | None = field(default=None, compare=False, metadata=ASIDE)
 
-        def segment(start: int, stop: int) -> None:
-            drift = problem.gradient(theta, h)
-            _check_shape("gradient", drift, theta.shape)
-            for _ in range(start, stop):
-                m[...] += (0.5 * dt * friction) * drift
-                theta[...] -= (0.5 * dt) * m
-                m[...] = decay * m + next(noise)
-                theta[...] -= (0.5 * dt) * m
-                drift = problem.gradient(theta, h)
-                m[...] += (0.5 * dt * friction) * drift
+    def __post_init__(self) -> None:
+        _check_contract(self.problem)
+        check_number("dt", self.dt, minimum=0, open_minimum=True)
+        check_number("friction", self.friction, minimum=0, open_minimum=True)
+        _check_recording(self)
+        Sigma = noise_covariance(self.problem)
+        if Sigma is not None and not np.array_equal(Sigma, np.eye(len(Sigma))):
+            raise ValueError(f"problem has Sigma = {Sigma}; momentum needs the identity")
 
-        return segment
+    def __call__(self, state: S, rng: np.random.Generator) -> tuple[S, Trace]:
+        """Train each agent, for a state with fields ``theta``, ``momentum`` and ``h``."""
+        problem, dt, friction = self.problem, self.dt, self.friction
+        decay = np.exp(-friction * dt)
+        spread = np.sqrt(friction / 2.0 * -np.expm1(-2.0 * friction * dt))
 
-    return _trainer(problem, advance, steps, window, path_every, threads, ("theta", "momentum"))
+        def advance(parts: list[Array], h: Array, amplitude: Array, key: np.uint64, agent: int) -> _Segment:
+            theta, m = parts
+            (seen,) = read_only(theta)
+            noise = _noise(amplitude, np.array([[spread]]), key, agent, theta.shape[1])
+
+            def segment(start: int, stop: int) -> None:
+                drift = _call(problem, "gradient", theta.shape, seen, h)
+                for _ in range(start, stop):
+                    m[...] += (0.5 * dt * friction) * drift
+                    theta[...] -= (0.5 * dt) * m
+                    m[...] = decay * m + next(noise)
+                    theta[...] -= (0.5 * dt) * m
+                    drift = _call(problem, "gradient", theta.shape, seen, h)
+                    m[...] += (0.5 * dt * friction) * drift
+
+            return segment
+
+        return _run(self, advance, state, rng, ("theta", "momentum"))
 
 
-def gibbs_draw(problem: Quadratic | Himmelblau | LinearGaussian, *, window: int = 1) -> Train[Any]:
+@dataclass(frozen=True)
+class GibbsDraw:
     """Training by the exact draw θ ~ μ_h of Algorithm 2; ``window`` independent draws are recorded, the last is kept.
 
-    Parameters
+    Attributes
     ----------
-    problem : Quadratic, Himmelblau or LinearGaussian
-        Any problem with a method ``equilibrium_sample(h, rng)``.
+    problem : AnyProblem
+        With a method ``equilibrium_sample(h, rng)``, as the built-in ones have.
     window : int
         Number m ≥ 1 of draws.
 
-    Returns
-    -------
-    callable
-        ``train(state, rng) -> (state, trace)``.
+    Raises
+    ------
+    TypeError
+        If the problem has no such method.
     """
-    check_number("window", window, integer=True, minimum=1)
 
-    def train(state: S, rng: np.random.Generator) -> tuple[S, Trace]:
-        h: Array = state.h  # type: ignore[attr-defined]
-        fitness = np.empty((*h.shape[:-1], window))
-        for k in range(window):
-            theta = problem.equilibrium_sample(h, rng)
-            fitness[..., k] = problem.fitness(theta, h)
-        return replace(state, theta=theta), Trace(fitness, _no_path(theta))  # type: ignore[type-var]
+    problem: Any
+    window: int = 1
 
-    return train
+    def __post_init__(self) -> None:
+        check_number("window", self.window, integer=True, minimum=1)
+        if not callable(getattr(self.problem, "equilibrium_sample", None)):
+            raise TypeError(
+                f"problem is {self.problem!r}; an exact draw from its equilibrium needs a function "
+                "equilibrium_sample(h, rng), which it has not; EulerMaruyama trains any problem"
+            )
+
+    def __call__(self, state: S, rng: np.random.Generator) -> tuple[S, Trace]:
+        """Draw θ of each agent, ``(state, rng) -> (state, trace)``."""
+        (h,) = read_only(state.h)  # type: ignore[attr-defined]
+        fitness = np.empty((*h.shape[:-1], self.window))
+        for k in range(self.window):
+            theta = np.array(_call(self.problem, "equilibrium_sample", (*h.shape[:-1], None), h, rng))
+            fitness[..., k] = _call(self.problem, "fitness", h.shape[:-1], *read_only(theta), h)
+        no_path = np.empty((*theta.shape[:-2], 0, *theta.shape[-2:]))
+        return replace(state, theta=theta), Trace(fitness, no_path)  # type: ignore[type-var]
 
 
 # ---------------------------------------------------------------------------------------------- machinery
@@ -286,80 +390,98 @@ _Segment: TypeAlias = Callable[[int, int], None]
 _Advance: TypeAlias = Callable[[list[Array], Array, Array, np.uint64, int], _Segment]
 
 
-def _trainer(
-    problem: AnyProblem,
-    advance: _Advance,
-    steps: int,
-    window: int,
-    path_every: int,
-    threads: int | None,
-    moving: tuple[str, ...] = ("theta",),
-) -> Train[Any]:
+class _Recording(Protocol):
+    """What the dynamics have in common."""
+
+    @property
+    def problem(self) -> AnyProblem: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def window(self) -> int: ...
+    @property
+    def path_every(self) -> int: ...
+    @property
+    def threads(self) -> int | None: ...
+
+
+def _check_contract(problem: Any) -> None:
+    missing = [name for name in ("gradient", "fitness", "noise") if not callable(getattr(problem, name, None))]
+    if missing:
+        raise TypeError(f"problem is {problem!r}; it needs the method{'s' * (len(missing) > 1)} {', '.join(missing)}")
+
+
+def _check_recording(self: _Recording) -> None:
+    check_number("steps", self.steps, integer=True, minimum=1)
+    check_number("window", self.window, integer=True, minimum=1, maximum=self.steps)
+    check_number("path_every", self.path_every, integer=True, minimum=0)
+    check_number("threads", processors() if self.threads is None else self.threads, integer=True, minimum=1)
+
+
+def _call(problem: Any, name: str, shape: tuple[int | None, ...], *arguments: Any) -> Any:
+    """Call a function of the problem; its arguments cannot be written to, its result must be of this shape."""
+    try:
+        value = getattr(problem, name)(*arguments)
+    except ValueError as error:
+        if "read-only" in str(error):
+            raise ValueError(f"{name} of the problem writes into its arguments; it must work on copies") from error
+        raise
+    have = np.shape(value)
+    if len(have) != len(shape) or any(want not in (None, n) for want, n in zip(shape, have, strict=True)):
+        wanted = "(" + ", ".join("d" if n is None else str(n) for n in shape) + ("," if len(shape) == 1 else "") + ")"
+        raise ValueError(f"{name} of the problem returned shape {have}; it must return {wanted}")
+    return value
+
+
+def _run(
+    self: _Recording, advance: _Advance, state: S, rng: np.random.Generator, moving: tuple[str, ...] = ("theta",)
+) -> tuple[S, Trace]:
     """Cut the agents into blocks, advance each from one recorded step to the next, put the pieces together.
 
     Within a block the agents are adjacent in memory (component by component), which is what makes NumPy fast.
     """
-    check_number("steps", steps, integer=True, minimum=1)
-    check_number("window", window, integer=True, minimum=1, maximum=steps)
-    check_number("path_every", path_every, integer=True, minimum=0)
-    check_number("threads", processors() if threads is None else threads, integer=True, minimum=1)
+    problem, steps, window, path_every = self.problem, self.steps, self.window, self.path_every
     snapshots = range(path_every, steps + 1, path_every) if path_every else range(0)
     stops = sorted({*snapshots, *range(steps - window + 1, steps + 1)})
+    h: Array = state.h  # type: ignore[attr-defined]
+    shape = getattr(state, moving[0]).shape
+    lead, d = shape[:-1], shape[-1]
+    if isinstance(problem, (Quadratic, Himmelblau, LinearGaussian)) and problem.d != d:
+        raise ValueError(f"theta has shape {shape}; it must end in d = {problem.d} for this problem")
+    Sigma = noise_covariance(problem)
+    if Sigma is not None and len(Sigma) != d:
+        raise ValueError(f"Sigma has shape {np.shape(Sigma)}; theta of shape {shape} needs ({d}, {d})")
+    agents = int(np.prod(lead))
+    parts = [np.array(getattr(state, name), dtype=np.float64).reshape(agents, d) for name in moving]
+    h_flat = np.asarray(h, dtype=np.float64).reshape(agents, h.shape[-1])
+    key = draw_key(rng)
+    fitness = np.empty((agents, window))
+    path = np.empty((len(snapshots), agents, d))
 
-    def train(state: S, rng: np.random.Generator) -> tuple[S, Trace]:
-        h: Array = state.h  # type: ignore[attr-defined]
-        shape = getattr(state, moving[0]).shape
-        lead, d = shape[:-1], shape[-1]
-        if getattr(problem, "d", d) != d:
-            raise ValueError(f"theta has shape {shape}; it must end in d = {getattr(problem, 'd', d)} for this problem")
-        if problem.Sigma is not None and len(problem.Sigma) != d:
-            raise ValueError(f"Sigma has shape {np.shape(problem.Sigma)}; theta of shape {shape} needs ({d}, {d})")
-        agents = int(np.prod(lead))
-        parts = [np.array(getattr(state, name), dtype=np.float64).reshape(agents, d) for name in moving]
-        h_flat = np.asarray(h, dtype=np.float64).reshape(agents, h.shape[-1])
-        key = draw_key(rng)
-        fitness = np.empty((agents, window))
-        path = np.empty((len(snapshots), agents, d))
+    def work(a: int, b: int) -> None:
+        mine = [np.asfortranarray(part[a:b]) for part in parts]
+        seen, h_mine = read_only(mine[0], np.asfortranarray(h_flat[a:b]))
+        amplitude = check_array("noise", _call(problem, "noise", (b - a,), h_mine), minimum=0)
+        run = advance(mine, h_mine, amplitude, key, a)
+        now = 0
+        for stop in stops:
+            run(now, stop)
+            now = stop
+            if stop in snapshots:
+                path[stop // path_every - 1, a:b] = mine[0]
+            if stop > steps - window:
+                fitness[a:b, stop - steps - 1] = _call(problem, "fitness", (b - a,), seen, h_mine)
+        for part, moved in zip(parts, mine, strict=True):
+            part[a:b] = moved
 
-        def work(a: int, b: int) -> None:
-            mine, h_mine = [np.asfortranarray(part[a:b]) for part in parts], np.asfortranarray(h_flat[a:b])
-            amplitude = problem.noise(h_mine)
-            _check_shape("noise", amplitude, (b - a,))
-            amplitude = check_array("noise", amplitude, minimum=0)
-            run = advance(mine, h_mine, amplitude, key, a)
-            now = 0
-            for stop in stops:
-                run(now, stop)
-                now = stop
-                if stop in snapshots:
-                    path[stop // path_every - 1, a:b] = mine[0]
-                if stop > steps - window:
-                    values = problem.fitness(mine[0], h_mine)
-                    _check_shape("fitness", values, (b - a,))
-                    fitness[a:b, stop - steps - 1] = values
-            for part, moved in zip(parts, mine, strict=True):
-                part[a:b] = moved
-
-        in_blocks(work, agents, BLOCK, threads)
-        new = {name: part.reshape(shape) for name, part in zip(moving, parts, strict=True)}
-        snapshot = np.moveaxis(path.reshape(len(snapshots), *lead, d), 0, -3)
-        return replace(state, **new), Trace(fitness.reshape(*lead, window), snapshot)  # type: ignore[type-var]
-
-    return train
+    in_blocks(work, agents, BLOCK, self.threads)
+    new = {name: part.reshape(shape) for name, part in zip(moving, parts, strict=True)}
+    snapshot = np.moveaxis(path.reshape(len(snapshots), *lead, d), 0, -3)
+    return replace(state, **new), Trace(fitness.reshape(*lead, window), snapshot)  # type: ignore[type-var]
 
 
-def _compiled(
-    problem: Quadratic | Himmelblau | LinearGaussian,
-    matrix: Array | None,
-    root: Array,
-    dt: float,
-    steps: int,
-    window: int,
-    path_every: int,
-    threads: int | None,
-) -> Train[Any]:
-    """Training by the compiled loop: linear with this matrix, or Himmelblau's gradient if there is none."""
-    linear = np.zeros((0, 0)) if matrix is None else matrix
+def _compiled(problem: Quadratic | Himmelblau | LinearGaussian, matrix: Array, root: Array, dt: float) -> _Advance:
+    """Advance in the compiled loop: linear with this matrix, or by Himmelblau's gradient if it is empty."""
 
     def advance(parts: list[Array], h: Array, amplitude: Array, key: np.uint64, agent: int) -> _Segment:
         (theta,) = parts
@@ -367,12 +489,12 @@ def _compiled(
         deviation = np.ascontiguousarray(theta.T - centre)
 
         def segment(start: int, stop: int) -> None:
-            _advance(deviation, amplitude, linear, root, dt, key, agent, start, stop)
+            _advance(deviation, amplitude, matrix, root, dt, key, agent, start, stop)
             np.add(centre, deviation, out=theta.T)
 
         return segment
 
-    return _trainer(problem, advance, steps, window, path_every, threads)
+    return advance
 
 
 @njit(inline="always", **COMPILE)
@@ -458,16 +580,13 @@ def _drift_matrix(problem: Quadratic | LinearGaussian) -> Array:
     return problem.A if isinstance(problem, LinearGaussian) else 2.0 * np.eye(problem.d)
 
 
-def _no_path(theta: Array) -> Array:
-    return np.empty((*theta.shape[:-2], 0, *theta.shape[-2:]))
-
-
-def _check_shape(name: str, value: Any, wanted: tuple[int, ...]) -> None:
-    if np.shape(value) != wanted:
-        raise ValueError(f"{name} of the problem returned shape {np.shape(value)}; it must return {wanted}")
-
-
 def _check_agents(state: Any) -> None:
+    for f in fields(state):
+        value = getattr(state, f.name)
+        if not isinstance(value, np.ndarray):
+            object.__setattr__(state, f.name, check_array(f.name, value))
+        elif value.dtype.kind not in "fiu":
+            raise TypeError(f"{f.name} is an array of {value.dtype}; it must hold real numbers")
     theta, h = np.shape(state.theta), np.shape(state.h)
     if len(theta) < 2 or len(h) < 2 or theta[:-1] != h[:-1]:
         raise ValueError(f"theta has shape {theta} and h {h}; they must be (..., N, d) and (..., N, p)")

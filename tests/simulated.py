@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 
 from pbtlib import runs
-from pbtlib.evolution import gaussian_mutation, gibbs, select, truncation
+from pbtlib.evolution import GaussianMutation, Gibbs, Selection, Truncation
 from pbtlib.loop import evolve
 from pbtlib.problems import LinearGaussian
-from pbtlib.training import Particles, exact_ou
+from pbtlib.training import ExactOU, Particles
 
 
 def record(truth, seed, *, trials=64, updates=20, time=3.0, sigma=0.2, readings=1, noise=0.0, spread=0.5):
@@ -20,7 +20,7 @@ def record(truth, seed, *, trials=64, updates=20, time=3.0, sigma=0.2, readings=
     `spread` is the standard deviation of θ in equilibrium.
     """
     problem, rng, rows = LinearGaussian(s=2 * spread), np.random.default_rng([seed, 77]), []
-    inner = exact_ou(problem, time=time / readings)
+    inner = ExactOU(problem, time=time / readings)
     past = {"h": rng.uniform(-1, 1, (trials, 1))}
 
     def score(theta):
@@ -46,13 +46,13 @@ def record(truth, seed, *, trials=64, updates=20, time=3.0, sigma=0.2, readings=
         return trace[-1]
 
     start = (0.0 if truth == "luck" else past["h"]) + spread * rng.standard_normal((trials, 1))
-    rule, tau = (gibbs(0.0), 0.25) if truth == "lot" else (truncation(0.25), 1.0)
+    rule, tau = (Gibbs(0.0), 0.25) if truth == "lot" else (Truncation(0.25), 1.0)
     evolve(
         Particles(start, past["h"]),
         train=train,
         evaluate=evaluate,
-        select=lambda fitness, rng: select(fitness, rule, rng, tau=tau),
-        mutate=gaussian_mutation(sigma),
+        select=Selection(rule, tau=tau),
+        mutate=GaussianMutation(sigma),
         n_updates=updates,
         seed=seed,
         observe=observe,

@@ -12,11 +12,11 @@ from scipy.stats import norm
 from pbtlib import averaged as A  # noqa: N812
 from pbtlib import gaussian as G  # noqa: N812
 from pbtlib.estimates import fit_rate
-from pbtlib.evolution import copy, gaussian_mutation, gibbs, removal, select, truncation
+from pbtlib.evolution import GaussianMutation, Gibbs, Removal, Selection, Truncation, copy
 
 GRID = A.Grid(-5.0, 5.0, 200)
 keys = st.integers(0, 10**6)
-RULES = {"gibbs": gibbs(1.0), "removal": removal(1.0), "truncation": truncation(0.2)}
+RULES = {"gibbs": Gibbs(1.0), "removal": Removal(1.0), "truncation": Truncation(0.2)}
 
 
 def hill(c=2.0, centre=0.0):
@@ -119,9 +119,9 @@ def test_a_jump_keeps_mass_and_sign_or_says_why_not(key, name, tau):
 def test_a_constant_added_to_the_fitness_and_a_mirror_change_nothing(key, constant):
     fitness, law = rough(key)
     kernels = [A.mutation_kernel(GRID, 0.2)]
-    plain = A.solve(law, fitness, gibbs(1.0), kernels, 0.5, dt=0.1)
-    np.testing.assert_allclose(A.solve(law, fitness + constant, gibbs(1.0), kernels, 0.5, dt=0.1), plain, atol=1e-12)
-    mirrored = A.solve(law[::-1], fitness[::-1], gibbs(1.0), kernels, 0.5, dt=0.1)
+    plain = A.solve(law, fitness, Gibbs(1.0), kernels, 0.5, dt=0.1)
+    np.testing.assert_allclose(A.solve(law, fitness + constant, Gibbs(1.0), kernels, 0.5, dt=0.1), plain, atol=1e-12)
+    mirrored = A.solve(law[::-1], fitness[::-1], Gibbs(1.0), kernels, 0.5, dt=0.1)
     np.testing.assert_allclose(mirrored[::-1], plain, atol=1e-12)
 
 
@@ -138,10 +138,10 @@ def test_neutral_fitness_only_spreads(name):
 def test_solver_has_order_two_and_euler_has_not():
     kernels, steps = [A.mutation_kernel(GRID, 0.3)], 0.4 / 2.0 ** np.arange(5)
     exact = A.semigroup(bump(), hill(), kernels, 2.0)
-    heun = [np.abs(A.solve(bump(), hill(), gibbs(1.0), kernels, 2.0, dt=dt) - exact).sum() for dt in steps]
+    heun = [np.abs(A.solve(bump(), hill(), Gibbs(1.0), kernels, 2.0, dt=dt) - exact).sum() for dt in steps]
 
     def euler(law, dt):
-        return A.jump(law, hill(), gibbs(1.0), kernels, dt)
+        return A.jump(law, hill(), Gibbs(1.0), kernels, dt)
 
     lower = [np.abs(A.march(bump(), 2.0, dt, euler) - exact).sum() for dt in steps]
     assert abs(order(steps, heun)[-1] - 2) < 0.15
@@ -155,11 +155,11 @@ def test_both_ways_to_the_solution_agree_in_two_dimensions():
     kernels = [A.mutation_kernel(g, 0.25) for g in grids]
     times = np.array([0.5, 3.0])
     exact = A.semigroup(start, fitness, kernels, times)
-    coarse, fine = (A.solve(start, fitness, gibbs(1.0), kernels, times, dt=dt) for dt in (0.04, 0.02))
+    coarse, fine = (A.solve(start, fitness, Gibbs(1.0), kernels, times, dt=dt) for dt in (0.04, 0.02))
     assert np.abs((4 * fine - coarse) / 3 - exact).sum((-2, -1)).max() < 1e-5
     swapped = A.semigroup(start.T, fitness.T, kernels[::-1], times)
     np.testing.assert_allclose(swapped.transpose(0, 2, 1), exact, atol=1e-12)
-    wrong = A.solve(start, fitness, gibbs(1.0), [kernels[0], A.mutation_kernel(grids[1], 0.35)], times, dt=0.02)
+    wrong = A.solve(start, fitness, Gibbs(1.0), [kernels[0], A.mutation_kernel(grids[1], 0.35)], times, dt=0.02)
     assert np.abs(wrong - exact).sum((-2, -1)).max() > 1e-2
 
 
@@ -196,9 +196,9 @@ class Population:
 
 def particle_moments(rng, rule, fitness, *, tau, updates, n=2000, replicates=30):
     """Mean and second moment of h in the reduced algorithm, per replicate, by the plain loop."""
-    population, mutate = Population(rng.normal(1.5, 0.5, (replicates, n, 1))), gaussian_mutation(0.3)
+    population, mutate = Population(rng.normal(1.5, 0.5, (replicates, n, 1))), GaussianMutation(0.3)
     for _ in range(updates):
-        jump = select(fitness(population.h[..., 0]), rule, rng, tau=tau)
+        jump = Selection(rule, tau=tau)(fitness(population.h[..., 0]), rng)
         population = mutate(copy(population, jump), jump, rng)
     return np.stack([population.h.mean((-2, -1)), (population.h**2).mean((-2, -1))], -1)
 
@@ -220,7 +220,7 @@ def test_particles_and_grid_agree_for_every_rule(rng, name, tau):
     se = moments.std(0, ddof=1) / np.sqrt(len(moments))
     grid_error = np.abs(after(rule) - after(rule, A.Grid(-5.0, 5.0, 100)))  # truncation cuts at cells
     assert (np.abs(moments.mean(0) - after(rule)) < 5 * se + grid_error).all()
-    wrong = truncation(0.3) if name == "truncation" else {"gibbs": gibbs, "removal": removal}[name](0.6)
+    wrong = Truncation(0.3) if name == "truncation" else {"gibbs": Gibbs, "removal": Removal}[name](0.6)
     assert (np.abs(moments.mean(0) - after(wrong)) > 5 * se + grid_error).any()
 
 
@@ -252,8 +252,8 @@ def test_one_steady_state_from_any_start(key, other):
     for law in (start, second):
         end = A.semigroup(law, fitness, kernels, time)
         assert np.abs(end - steady.mass).sum() < 1e-7
-    np.testing.assert_allclose(A.jump(steady.mass, fitness, gibbs(1.0), kernels, 1.0), steady.mass, atol=1e-12)
-    assert np.abs(A.jump(steady.mass, fitness, gibbs(2.0), kernels, 1.0) - steady.mass).sum() > 1e-4
+    np.testing.assert_allclose(A.jump(steady.mass, fitness, Gibbs(1.0), kernels, 1.0), steady.mass, atol=1e-12)
+    assert np.abs(A.jump(steady.mass, fitness, Gibbs(2.0), kernels, 1.0) - steady.mass).sum() > 1e-4
 
 
 def test_relaxation_rates_of_both_clocks():
@@ -267,7 +267,7 @@ def test_relaxation_rates_of_both_clocks():
     assert abs(measured / -np.log(steady.ratios[1]) - 1) > 0.05
     law, gaps = bump(), []
     for _ in range(22):
-        law = A.jump(law, fitness, gibbs(1.0), kernels, 1.0)
+        law = A.jump(law, fitness, Gibbs(1.0), kernels, 1.0)
         gaps.append(np.abs(law - steady.mass).sum())
     assert gaps[-1] / gaps[-2] == pytest.approx(steady.ratios[1], rel=0.01)
 
@@ -395,15 +395,15 @@ def spoilt(values, entry):
         (lambda: A.cell_masses(lambda h: 0 * h, GRID), "zero on the whole grid"),
         (lambda: A.cell_masses(lambda h: h, GRID), "density contains -4"),
         (lambda: A.tabulate(lambda h: np.full(h.shape, np.nan), GRID), "function contains nan"),
-        (lambda: A.jump(bump(), hill()[:-1], gibbs(), [np.eye(200)], 1.0), "fitness has shape"),
-        (lambda: A.jump(bump(), hill(), gibbs(), [np.eye(5)], 1.0), "kernel has shape"),
-        (lambda: A.jump(bump(), hill(), gibbs(), [], 1.0), "kernels has 0 entries"),
-        (lambda: A.jump(bump(), hill(), gibbs(), [np.eye(200)], 1.5), r"tau is 1\.5"),
+        (lambda: A.jump(bump(), hill()[:-1], Gibbs(), [np.eye(200)], 1.0), "fitness has shape"),
+        (lambda: A.jump(bump(), hill(), Gibbs(), [np.eye(5)], 1.0), "kernel has shape"),
+        (lambda: A.jump(bump(), hill(), Gibbs(), [], 1.0), "kernels has 0 entries"),
+        (lambda: A.jump(bump(), hill(), Gibbs(), [np.eye(200)], 1.5), r"tau is 1\.5"),
         (lambda: A.jump(bump(), hill(), lambda f, m: (-m, m), [np.eye(200)], 1.0), "gain of the rule contains -"),
         (lambda: A.jump(bump(), hill(), lambda f, m: (m, m * np.nan), [np.eye(200)], 1.0), "loss of the rule contains"),
-        (lambda: A.solve(bump(), hill(), gibbs(), [np.eye(200)], [1.0, 0.5]), "they must increase"),
-        (lambda: A.solve(bump(), hill(), gibbs(), [np.eye(200)], -1.0), "times contains -1"),
-        (lambda: A.solve(bump(), hill(), gibbs(), [np.eye(200)], 3.0, dt=1.5), r"dt is 1\.5"),
+        (lambda: A.solve(bump(), hill(), Gibbs(), [np.eye(200)], [1.0, 0.5]), "they must increase"),
+        (lambda: A.solve(bump(), hill(), Gibbs(), [np.eye(200)], -1.0), "times contains -1"),
+        (lambda: A.solve(bump(), hill(), Gibbs(), [np.eye(200)], 3.0, dt=1.5), r"dt is 1\.5"),
         (lambda: A.replicator_mutator(bump(), hill(), [GRID], 0.5, 1.0, dt=1e-3), "less than the grid step"),
         (lambda: A.steady_state(spoilt(hill(), np.nan), [np.eye(200)]), "fitness contains nan"),
         *(

@@ -564,7 +564,7 @@ def test_what_a_cleared_replay_held_is_never_seen_again(seed):
 def test_the_librarys_mutation_works_on_a_population(seed):
     state = agents(6, seed)
     jump = jumped(6, [1, 4], [0, 0])
-    mutate = evolution.gaussian_mutation(0.5, evolution.project_box(-1, 1))
+    mutate = evolution.GaussianMutation(0.5, evolution.Box(-1, 1))
     mutated = mutate(copying()(state, jump), jump, stream(seed, 0, "mutate"))
     assert (mutated.h[[1, 4]] != state.h[0]).any()
     assert np.abs(mutated.h).max() <= 1

@@ -9,17 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from pbtlib import evolution
-from pbtlib.evolution import (
-    Jump,
-    copy,
-    gaussian_mutation,
-    gibbs,
-    project_box,
-    removal,
-    select,
-    stream,
-    truncation,
-)
+from pbtlib.evolution import Box, GaussianMutation, Gibbs, Jump, Removal, Selection, Truncation, copy, stream
 from pbtlib.training import Particles
 
 fitness_lists = st.lists(st.floats(-50, 50), min_size=1, max_size=40).map(np.array)
@@ -45,7 +35,7 @@ def test_a_stream_belongs_to_its_key():
 
 @settings(deadline=None)
 @given(fitness=fitness_lists, beta=st.floats(0, 20), shift=st.floats(-1000, 1000))
-@pytest.mark.parametrize("rule", [gibbs, removal])
+@pytest.mark.parametrize("rule", [Gibbs, Removal])
 def test_exponential_rules_conserve_mass_and_ignore_a_shift(rule, fitness, beta, shift):
     mass = np.linspace(0.5, 1.5, len(fitness))
     gain, loss = rule(beta)(fitness, mass)
@@ -56,7 +46,7 @@ def test_exponential_rules_conserve_mass_and_ignore_a_shift(rule, fitness, beta,
     np.testing.assert_allclose(moved, still, rtol=1e-8, atol=1e-12)
     order = np.argsort(fitness)
     assert (np.diff((gain / mass)[order]) >= -1e-15).all()
-    if rule is removal:
+    if rule is Removal:
         assert (np.diff((loss / mass)[order]) <= 1e-12).all()
     else:
         np.testing.assert_array_equal(loss, mass)
@@ -65,8 +55,8 @@ def test_exponential_rules_conserve_mass_and_ignore_a_shift(rule, fitness, beta,
 def test_rules_are_the_formulas_of_the_paper(rng):
     fitness, mass, beta = rng.normal(size=30), rng.uniform(0.1, 1, 30), 1.7
     up, down = np.exp(beta * fitness) * mass, np.exp(-beta * fitness) * mass
-    np.testing.assert_allclose(gibbs(beta)(fitness, mass)[0], up / up.sum())
-    np.testing.assert_allclose(removal(beta)(fitness, mass)[1], mass.sum() * down / down.sum())
+    np.testing.assert_allclose(Gibbs(beta)(fitness, mass)[0], up / up.sum())
+    np.testing.assert_allclose(Removal(beta)(fitness, mass)[1], mass.sum() * down / down.sum())
 
 
 @pytest.mark.parametrize("scale", [1e-300, 1.0, 1e4, 1e300, 1e308])
@@ -74,13 +64,13 @@ def test_rules_are_the_formulas_of_the_paper(rng):
 def test_no_finite_fitness_overflows(scale, beta):
     """Weights beyond 10³⁰⁰ apart: the best takes all; two that are equal share it."""
     fitness = scale * np.array([-1.0, 0.0, 1.0, 1.0])
-    gain, _ = gibbs(beta)(fitness, np.ones(4))
-    _, loss = removal(beta)(-fitness, np.ones(4))
+    gain, _ = Gibbs(beta)(fitness, np.ones(4))
+    _, loss = Removal(beta)(-fitness, np.ones(4))
     np.testing.assert_allclose(loss, 4 * gain, rtol=1e-15)
     assert gain.sum() == pytest.approx(1)
     if scale >= 1e4:
         np.testing.assert_array_equal(gain, [0, 0, 0.5, 0.5])
-    dead, _ = gibbs(beta)(fitness, np.array([1.0, 0, 0, 0]))  # the best of those who are there
+    dead, _ = Gibbs(beta)(fitness, np.array([1.0, 0, 0, 0]))  # the best of those who are there
     np.testing.assert_array_equal(dead, [1, 0, 0, 0])
 
 
@@ -93,7 +83,7 @@ def test_no_finite_fitness_overflows(scale, beta):
 def test_truncation_moves_exactly_the_share(fitness, q, seed):
     n = len(fitness)
     chosen = int(np.floor(q * n + 1e-9))
-    gain, loss = truncation(q)(fitness, np.full(n, 1 / n), np.random.default_rng(seed))
+    gain, loss = Truncation(q)(fitness, np.full(n, 1 / n), np.random.default_rng(seed))
     assert (gain > 0).sum() == (loss > 0).sum() == chosen
     assert not ((gain > 0) & (loss > 0)).any()
     assert fitness[gain > 0].min() >= np.sort(fitness)[n - chosen]
@@ -104,7 +94,7 @@ def test_truncation_breaks_ties_at_random(rng):
     """All rewards capped: every agent is lost with probability q; where one is a hair better, it never is."""
 
     def losses(fitness):
-        return np.sum([truncation(0.2)(fitness, np.full(10, 0.1), rng)[1] > 0 for _ in range(2000)], axis=0)
+        return np.sum([Truncation(0.2)(fitness, np.full(10, 0.1), rng)[1] > 0 for _ in range(2000)], axis=0)
 
     level = np.full(10, 100.0)
     assert stats.chisquare(losses(level)).pvalue > 1e-6
@@ -114,11 +104,11 @@ def test_truncation_breaks_ties_at_random(rng):
 def test_truncation_of_a_density_is_the_limit_of_the_population(rng):
     grid = np.linspace(-1, 1, 41)
     fitness, mass = np.round(-(grid**2), 1), np.exp(-grid) / np.exp(-grid).sum()
-    gain, loss = truncation(0.3)(fitness, mass)
+    gain, loss = Truncation(0.3)(fitness, mass)
     assert gain.sum() == pytest.approx(1)
     assert loss.sum() == pytest.approx(0.3)
     cell = rng.choice(41, size=(200, 2000), p=mass)
-    population = truncation(0.3)(fitness[cell], np.full(cell.shape, 1 / 2000), rng)
+    population = Truncation(0.3)(fitness[cell], np.full(cell.shape, 1 / 2000), rng)
     for found, limit in zip(population, (gain, loss), strict=True):
         per_run = np.stack([np.bincount(c, f, 41) for c, f in zip(cell, found, strict=True)])
         spread = per_run.std(0) / np.sqrt(200) + 1e-3  # the last term: bias O(1/N) at the quantile's edge
@@ -132,7 +122,7 @@ def test_truncation_of_a_density_is_the_limit_of_the_population(rng):
 def test_one_jump_per_agent_and_unit_time(tau, rng):
     updates, shape = round(1 / tau), (300, 40)
     fitness = rng.normal(size=shape)
-    jumps = sum(select(fitness, gibbs(), rng, tau=tau).who for _ in range(updates))
+    jumps = sum(Selection(Gibbs(), tau=tau)(fitness, rng).who for _ in range(updates))
     per_run = jumps.mean(-1)
     if tau == 1:
         assert (jumps == 1).all()
@@ -141,19 +131,19 @@ def test_one_jump_per_agent_and_unit_time(tau, rng):
         assert abs(score(per_run * (1 + tau), 1.0)) > 5.5  # a clock that runs τ(1+τ)
 
 
-@pytest.mark.parametrize(("rule", "expected"), [(removal(0.4), 1.0), (truncation(0.2), 0.2)])
+@pytest.mark.parametrize(("rule", "expected"), [(Removal(0.4), 1.0), (Truncation(0.2), 0.2)])
 def test_jumps_per_update_of_the_other_rules(rule, expected, rng):
     fitness = rng.uniform(-1, 1, (500, 50))
-    who = select(fitness, rule, rng, tau=0.5).who
+    who = Selection(rule, tau=0.5)(fitness, rng).who
     assert abs(score(who.mean(-1), 0.5 * expected)) < 5.5
     if expected == 0.2:
-        assert (select(fitness, rule, rng).who.sum(-1) == 10).all()
+        assert (Selection(rule)(fitness, rng).who.sum(-1) == 10).all()
 
 
 @pytest.mark.parametrize("beta", [0.0, 1.0, 3.0])
 def test_parents_follow_the_softmax(beta, rng):
     fitness = rng.permutation(np.linspace(-0.5, 0.5, 20))
-    parent = select(np.tile(fitness, (2000, 1)), gibbs(beta), rng).parent
+    parent = Selection(Gibbs(beta))(np.tile(fitness, (2000, 1)), rng).parent
     counts = np.bincount(parent.ravel(), minlength=20)
     weight = np.exp(beta * fitness) / np.exp(beta * fitness).sum()
     assert stats.chisquare(counts, weight * counts.sum()).pvalue > 1e-6
@@ -163,10 +153,10 @@ def test_parents_follow_the_softmax(beta, rng):
 
 def test_parents_of_two_agents_are_independent(rng):
     fitness = np.array([0.0, 0.5, 1.0])
-    parent = select(np.tile(fitness, (60_000, 1)), gibbs(), rng).parent
+    parent = Selection(Gibbs())(np.tile(fitness, (60_000, 1)), rng).parent
     table = np.histogram2d(parent[:, 0], parent[:, 1], bins=3)[0]
     assert stats.chi2_contingency(table).pvalue > 1e-6
-    one_comb = select(np.tile(fitness, (60_000, 1)), gibbs(), rng, resampling="systematic").parent
+    one_comb = Selection(Gibbs(), resampling="systematic")(np.tile(fitness, (60_000, 1)), rng).parent
     assert stats.chi2_contingency(np.histogram2d(one_comb[:, 0], one_comb[:, 1], bins=3)[0]).pvalue < 1e-9
 
 
@@ -175,7 +165,7 @@ def test_systematic_resampling_is_unbiased_with_less_variance(rng):
     weight = 25 * np.exp(fitness) / np.exp(fitness).sum()
     copies = {}
     for kind in ("multinomial", "systematic"):
-        parent = select(np.tile(fitness, (4000, 1)), gibbs(), rng, resampling=kind).parent
+        parent = Selection(Gibbs(), resampling=kind)(np.tile(fitness, (4000, 1)), rng).parent
         copies[kind] = np.stack([np.bincount(row, minlength=25) for row in parent])
         error = np.sqrt(weight * (1 - weight / 25) / 4000)
         assert (np.abs(copies[kind].mean(0) - weight) < 6 * error).all()
@@ -186,7 +176,7 @@ def test_systematic_resampling_is_unbiased_with_less_variance(rng):
 
 def test_every_slot_of_a_systematic_comb_has_the_same_law(rng):
     fitness = np.array([0.0, 1.0, 2.0, 0.5])
-    parent = select(np.tile(fitness, (20_000, 1)), gibbs(), rng, resampling="systematic").parent
+    parent = Selection(Gibbs(), resampling="systematic")(np.tile(fitness, (20_000, 1)), rng).parent
     weight = np.exp(fitness) / np.exp(fitness).sum()
     for slot in parent.T:
         assert stats.chisquare(np.bincount(slot, minlength=4), 20_000 * weight).pvalue > 1e-6
@@ -230,12 +220,12 @@ def parents_in_plain_numpy(fitness, rule, rng):
 
 
 @pytest.mark.parametrize(("runs", "n"), [(1, 40), (3, 500), (300, 60), (1, 20_000)])
-@pytest.mark.parametrize("rule", [gibbs(2.0), truncation(0.2)])
+@pytest.mark.parametrize("rule", [Gibbs(2.0), Truncation(0.2)])
 def test_compiled_parents_are_those_of_plain_numpy_bit_by_bit(rule, runs, n, seed):
     fitness = stream(seed, 0, "x").normal(size=(runs, n))
     plain = parents_in_plain_numpy(fitness, rule, stream(seed, 1, "x"))
     for k, same in ((1, True), (2, False)):
-        jump = select(fitness, rule, stream(seed, k, "x"))
+        jump = Selection(rule)(fitness, stream(seed, k, "x"))
         parent = np.where(jump.who, plain, np.arange(n))
         assert np.array_equal(jump.parent, parent) == same
 
@@ -250,12 +240,12 @@ def test_the_slots_are_shuffled_uniformly(rng):
 
 def offspring(fitness, rule, rng, tau, runs=4000):
     """Copies of each agent after one update, itself included if it stayed; shape (runs, N)."""
-    parent = select(np.tile(fitness, (runs, 1)), rule, rng, tau=tau).parent
+    parent = Selection(rule, tau=tau)(np.tile(fitness, (runs, 1)), rng).parent
     return np.stack([np.bincount(row, minlength=len(fitness)) for row in parent])
 
 
 @pytest.mark.parametrize(
-    ("rule", "tau"), [(gibbs(1.3), 0.6), (removal(0.7), 0.3), (truncation(0.3), 1.0), (truncation(0.3), 0.5)]
+    ("rule", "tau"), [(Gibbs(1.3), 0.6), (Removal(0.7), 0.3), (Truncation(0.3), 1.0), (Truncation(0.3), 0.5)]
 )
 def test_expected_offspring(rule, tau, rng):
     """1 − τ·loss/mass + gain·(expected number of jumps), agent by agent."""
@@ -275,7 +265,7 @@ def test_removal_doubles_selection_when_it_is_weak(rng):
     fitness = 1e-4 * rng.normal(size=50)
     mass = np.full(50, 1 / 50)
     growth = []
-    for rule in (gibbs(), removal()):
+    for rule in (Gibbs(), Removal()):
         gain, loss = rule(fitness, mass)
         growth.append((gain * loss.sum() - loss) * 50)
     centred = fitness - fitness.mean()
@@ -287,7 +277,7 @@ def test_removal_doubles_selection_when_it_is_weak(rng):
 def test_pairs_coalesce_at_rate_two_minus_tau_over_n(tau, rng):
     """Neutral drift: a pair has a common parent with probability τ(2 − τ)/N per update, exactly."""
     n, runs = 30, 20_000
-    parent = select(np.zeros((runs, n)), gibbs(), rng, tau=tau).parent
+    parent = Selection(Gibbs(), tau=tau)(np.zeros((runs, n)), rng).parent
     copies = np.stack([np.bincount(row, minlength=n) for row in parent])
     share = (copies * (copies - 1)).sum(-1) / (n * (n - 1))
     assert abs(score(share, tau * (2 - tau) / n)) < 5.5
@@ -310,7 +300,7 @@ class Mixed:
 def test_copies_come_from_the_snapshot(runs, n, seed):
     rng = np.random.default_rng(seed)
     state = Mixed(rng.normal(size=(runs, n, 3)), rng.normal(size=(runs, n, 2)), rng.integers(0, 9, (runs, n, 1)))
-    jump = select(rng.normal(size=(runs, n)), gibbs(), rng, tau=0.7)
+    jump = Selection(Gibbs(), tau=0.7)(rng.normal(size=(runs, n)), rng)
     new = copy(state, jump)
     for r in range(runs):
         for i in range(n):
@@ -330,7 +320,7 @@ def populations(h, n=20_000):
 
 def test_mutation_keeps_the_mean_and_adds_its_variance(rng):
     state, jump = populations([1.0, -2.0])
-    h = gaussian_mutation([0.3, 0.1])(state, jump, rng).h
+    h = GaussianMutation([0.3, 0.1])(state, jump, rng).h
     for c, sigma in enumerate((0.3, 0.1)):
         assert abs(score(h[:, c], state.h[0, c])) < 5.5
         assert abs((h[:, c].var() / sigma**2 - 1) * np.sqrt(len(h) / 2)) < 5.5
@@ -341,14 +331,14 @@ def test_mutation_keeps_the_mean_and_adds_its_variance(rng):
 def test_only_those_who_jumped_mutate(rng):
     state, _ = populations([1.0], 500)
     who = rng.random(500) < 0.5
-    new = gaussian_mutation(0.2)(state, Jump(who, np.arange(500)), rng)
+    new = GaussianMutation(0.2)(state, Jump(who, np.arange(500)), rng)
     np.testing.assert_array_equal(new.h[:, 0] != 1.0, who)
     np.testing.assert_array_equal(new.theta, state.theta)
 
 
 def test_zero_strength_changes_nothing(rng):
     state, jump = populations([1.0], 50)
-    np.testing.assert_array_equal(gaussian_mutation(0.0)(state, jump, rng).h, state.h)
+    np.testing.assert_array_equal(GaussianMutation(0.0)(state, jump, rng).h, state.h)
 
 
 @pytest.mark.parametrize("distance", [0.0, 0.2, 0.6])
@@ -356,7 +346,7 @@ def test_projection_moves_the_mean_by_the_half_normal_excess(distance, rng):
     """At distance a from an end of the box: E Π(h + σξ) − h = −σ[φ(a/σ) − (a/σ)Φ(−a/σ)], (the other end is far)."""
     sigma = 0.3
     state, jump = populations([1.0 - distance])
-    h = gaussian_mutation(sigma, project_box(-9.0, 1.0))(state, jump, rng).h[:, 0]
+    h = GaussianMutation(sigma, Box(-9.0, 1.0))(state, jump, rng).h[:, 0]
     x = distance / sigma
     shift = -sigma * (stats.norm.pdf(x) - x * stats.norm.sf(x))
     assert abs(score(h, 1.0 - distance + shift)) < 5.5
@@ -368,7 +358,7 @@ def test_projection_moves_the_mean_by_the_half_normal_excess(distance, rng):
 @given(x=st.lists(st.floats(-10, 10), min_size=3, max_size=3), y=st.lists(st.floats(-10, 10), min_size=3, max_size=3))
 def test_projections_are_the_nearest_points(x, y):
     x, y = np.array(x), np.array(y)
-    project = project_box([-1, -2, 0], [1, 0.5, 3])
+    project = Box([-1, -2, 0], [1, 0.5, 3])
     p = project(x)
     assert (p >= [-1, -2, 0]).all()
     assert (p <= [1, 0.5, 3]).all()
@@ -384,9 +374,9 @@ def test_projections_are_the_nearest_points(x, y):
 def second_moment(fitness_of, n, rng, tau=0.5, sigma=0.3, time=3):
     """Mean over runs of the empirical E|h|² after Algorithm 1 without training, from standard normals."""
     state = Particles(np.zeros((20_000 // n, n, 1)), rng.standard_normal((20_000 // n, n, 1)))
-    mutate = gaussian_mutation(sigma)
+    mutate = GaussianMutation(sigma)
     for _ in range(round(time / tau)):
-        jump = select(fitness_of(state.h[..., 0]), gibbs(), rng, tau=tau)
+        jump = Selection(Gibbs(), tau=tau)(fitness_of(state.h[..., 0]), rng)
         state = mutate(copy(state, jump), jump, rng)
     return np.square(state.h).mean()
 
@@ -405,25 +395,28 @@ def test_moments_are_bounded_in_n_when_the_fitness_is(rng):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda r: select(np.zeros(3), gibbs(), r, tau=0.0), "tau is 0.0"),
-        (lambda r: select(np.zeros(3), gibbs(), r, tau=1.5), "tau is 1.5"),
-        (lambda r: select(np.zeros(3), gibbs(), r, tau=np.nan), "tau is nan"),
-        (lambda r: select(np.array([0.0, np.nan]), gibbs(), r), "fitness contains nan"),
-        (lambda r: select(np.array([0.0, np.inf]), gibbs(), r), "fitness contains inf"),
-        (lambda r: select(np.zeros((0, 5)), gibbs(), r), r"fitness has shape \(0, 5\)"),
-        (lambda r: select(np.zeros(0), gibbs(), r), r"fitness has shape \(0,\)"),
-        (lambda r: select(1.0, gibbs(), r), "at least 1 axes"),
-        (lambda r: select(np.zeros(3), gibbs(), r, resampling="best"), "resampling is 'best'"),
-        (lambda r: select(np.array([-50.0, 0, 0, 0]), removal(), r), "probability 4 > 1 at tau = 1.0; .* tau <= 0.25"),
-        (lambda r: select(np.zeros(4), truncation(0.2), r), "N must be at least 5"),
-        (lambda r: gibbs()(np.zeros(3), np.zeros(3)), "mass sums to zero"),
-        (lambda r: removal()(np.zeros(3), -np.ones(3)), "mass contains -1"),
-        (lambda r: gibbs(-1.0), "beta is -1.0"),
-        (lambda r: truncation(0.0), "q is 0.0"),
-        (lambda r: truncation(0.6), "q is 0.6"),
-        (lambda r: gaussian_mutation(-0.1), "sigma contains -0.1"),
-        (lambda r: gaussian_mutation(np.nan), "sigma contains nan"),
-        (lambda r: project_box(1.0, 0.0), "exceeds upper"),
+        (lambda r: Selection(Gibbs(), tau=0.0)(np.zeros(3), r), "tau is 0.0"),
+        (lambda r: Selection(Gibbs(), tau=1.5)(np.zeros(3), r), "tau is 1.5"),
+        (lambda r: Selection(Gibbs(), tau=np.nan)(np.zeros(3), r), "tau is nan"),
+        (lambda r: Selection(Gibbs())(np.array([0.0, np.nan]), r), "fitness contains nan"),
+        (lambda r: Selection(Gibbs())(np.array([0.0, np.inf]), r), "fitness contains inf"),
+        (lambda r: Selection(Gibbs())(np.zeros((0, 5)), r), r"fitness has shape \(0, 5\)"),
+        (lambda r: Selection(Gibbs())(np.zeros(0), r), r"fitness has shape \(0,\)"),
+        (lambda r: Selection(Gibbs())(1.0, r), "at least 1 axes"),
+        (lambda r: Selection(Gibbs(), resampling="best")(np.zeros(3), r), "resampling is 'best'"),
+        (
+            lambda r: Selection(Removal())(np.array([-50.0, 0, 0, 0]), r),
+            "probability 4 > 1 at tau = 1.0; .* tau <= 0.25",
+        ),
+        (lambda r: Selection(Truncation(0.2))(np.zeros(4), r), "N must be at least 5"),
+        (lambda r: Gibbs()(np.zeros(3), np.zeros(3)), "mass sums to zero"),
+        (lambda r: Removal()(np.zeros(3), -np.ones(3)), "mass contains -1"),
+        (lambda r: Gibbs(-1.0), "beta is -1.0"),
+        (lambda r: Truncation(0.0), "q is 0.0"),
+        (lambda r: Truncation(0.6), "q is 0.6"),
+        (lambda r: GaussianMutation(-0.1), "sigma contains -0.1"),
+        (lambda r: GaussianMutation(np.nan), "sigma contains nan"),
+        (lambda r: Box(1.0, 0.0), "exceeds upper"),
         (lambda r: stream(-1, 0, "x"), "seed is -1"),
         (
             lambda r: Jump(np.ones((2, 3), bool), np.array([[7, -9, 0], [2, 1, 2]])),
@@ -434,10 +427,13 @@ def test_moments_are_bounded_in_n_when_the_fitness_is(rng):
         (lambda r: Jump(np.ones(4, bool), np.arange(3)), r"who has shape \(4,\) and parent \(3,\)"),
         (lambda r: Jump(np.ones(0, bool), np.arange(0)), "N >= 1"),
         (
-            lambda r: gaussian_mutation(1.0)(populations([1.0])[0], Jump(np.ones(4, bool), np.arange(4)), r),
+            lambda r: GaussianMutation(1.0)(populations([1.0])[0], Jump(np.ones(4, bool), np.arange(4)), r),
             "not follow",
         ),
-        (lambda r: copy(Particles(np.zeros((3, 1)), np.zeros((3, 1))), Jump(np.ones(2, bool), np.arange(2))), "follow"),
+        (
+            lambda r: copy(Particles(np.zeros((3, 1)), np.zeros((3, 1))), Jump(np.ones(2, bool), np.arange(2))),
+            "jumps need",
+        ),
     ],
 )
 def test_bad_input_is_named(call, message, rng):
@@ -471,21 +467,21 @@ LAW = np.full(4, 0.25)
 )
 def test_a_rule_that_gives_no_law_is_named(gain, loss, message, rng):
     with pytest.raises(ValueError, match=message):
-        select(np.arange(4.0), lambda fitness, mass, rng=None: (gain, loss), rng)
-    selected = select(np.arange(4.0), lambda fitness, mass, rng=None: (LAW.astype(np.float32), mass), rng)
+        Selection(lambda fitness, mass, rng=None: (gain, loss))(np.arange(4.0), rng)
+    selected = Selection(lambda fitness, mass, rng=None: (LAW.astype(np.float32), mass))(np.arange(4.0), rng)
     assert selected.who.all()
 
 
-@pytest.mark.parametrize("rule", [gibbs(2.0), removal(2.0)])
+@pytest.mark.parametrize("rule", [Gibbs(2.0), Removal(2.0)])
 def test_one_agent_is_its_own_parent(rule, rng):
-    jump = select(np.array([3.0]), rule, rng)
+    jump = Selection(rule)(np.array([3.0]), rng)
     assert jump.who.tolist() == [True]
     assert jump.parent.tolist() == [0]
 
 
 def test_weights_that_all_underflow_are_still_a_law(rng):
     fitness = np.array([-1e5, -1e5 - 1, -2e5])  # exp of each is zero in floating point
-    parent = select(np.tile(fitness, (20_000, 1)), gibbs(), rng).parent
+    parent = Selection(Gibbs())(np.tile(fitness, (20_000, 1)), rng).parent
     share = np.bincount(parent.ravel(), minlength=3) / parent.size
     assert share[2] == 0
     assert abs(share[0] - 1 / (1 + np.exp(-1))) < 5.5 * 0.5 / np.sqrt(parent.size)

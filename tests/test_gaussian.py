@@ -11,7 +11,7 @@ from scipy.integrate import solve_ivp
 
 from pbtlib import gaussian as G  # noqa: N812
 from pbtlib.estimates import fit_rate
-from pbtlib.evolution import copy, gaussian_mutation, gibbs, select
+from pbtlib.evolution import GaussianMutation, Gibbs, Selection, copy
 from pbtlib.problems import LinearGaussian
 
 sizes = st.tuples(st.integers(1, 3), st.integers(1, 2), st.integers(0, 10**6))
@@ -216,13 +216,13 @@ class State:
 def population_means(rng, n, replicates, *, updates=4, sigma=0.3, time=0.4):
     """Mean of (θ, h) of Algorithm 1 at τ = 1, F = −θ²/2, L = (θ − h)², by the plain loop; shape (replicates, 2)."""
     kernel = G.flow(G.langevin([[2.0]], [[1.0]], 0.6), time)
-    spread, mutate = np.sqrt(kernel.cov[0, 0]), gaussian_mutation(sigma)
+    spread, mutate = np.sqrt(kernel.cov[0, 0]), GaussianMutation(sigma)
     start = rng.normal([1.5, -1.0], 0.5, (replicates, n, 2))
     state = State(start[..., :1], start[..., 1:])
     for _ in range(updates):
         theta = kernel.matrix[0, 0] * state.theta + kernel.matrix[0, 1] * state.h
         state = State(theta + spread * rng.standard_normal(theta.shape), state.h)
-        jump = select(-(state.theta[..., 0] ** 2) / 2, gibbs(1.0), rng)
+        jump = Selection(Gibbs(1.0))(-(state.theta[..., 0] ** 2) / 2, rng)
         state = mutate(copy(state, jump), jump, rng)
     return np.concatenate([state.theta, state.h], -1).mean(-2)
 

@@ -14,9 +14,9 @@ from pbtlib import averaged as A  # noqa: N812
 from pbtlib import gaussian as G  # noqa: N812
 from pbtlib import kinetic as K  # noqa: N812
 from pbtlib.distances import wasserstein_1_grid
-from pbtlib.evolution import copy, gaussian_mutation, gibbs, removal, select, truncation
+from pbtlib.evolution import GaussianMutation, Gibbs, Removal, Selection, Truncation, copy
 
-RULES = {"gibbs": gibbs(1.0), "removal": removal(1.0), "truncation": truncation(0.2)}
+RULES = {"gibbs": Gibbs(1.0), "removal": Removal(1.0), "truncation": Truncation(0.2)}
 NOISE, SIGMA = 0.6, 0.3
 keys = st.integers(0, 10**6)
 
@@ -257,7 +257,7 @@ def test_fast_training_gives_the_averaged_equation(fitness):
 
     def euler(beta):
         def step(rho, dt):
-            return A.jump(rho, K.effective_fitness(model, beta), gibbs(beta), [model.kernel], dt)
+            return A.jump(rho, K.effective_fitness(model, beta), Gibbs(beta), [model.kernel], dt)
 
         return A.march(relaxed.sum(0), 1.0, 0.05, step)
 
@@ -266,7 +266,7 @@ def test_fast_training_gives_the_averaged_equation(fitness):
     np.testing.assert_allclose(full.sum(0), euler(1.0), atol=1e-9)
     np.testing.assert_allclose(full, model.equilibrium * full.sum(0), atol=1e-9)
     mean_fitness = (model.fitness * model.equilibrium).sum(0)
-    naive = A.march(relaxed.sum(0), 1.0, 0.05, lambda r, dt: A.jump(r, mean_fitness, gibbs(1.0), [model.kernel], dt))
+    naive = A.march(relaxed.sum(0), 1.0, 0.05, lambda r, dt: A.jump(r, mean_fitness, Gibbs(1.0), [model.kernel], dt))
     assert np.abs(naive - full.sum(0)).sum() > 1e-3
 
 
@@ -350,13 +350,13 @@ class State:
 
 def particle_moments(rng, rule, *, tau, updates, n=1500, replicates=30):
     """The plain loop of Algorithm 1 with exact training, L = (θ − h)², bounded fitness."""
-    decay, mutate = np.exp(-2 * tau), gaussian_mutation(SIGMA)
+    decay, mutate = np.exp(-2 * tau), GaussianMutation(SIGMA)
     spread = NOISE / 2 * np.sqrt(1 - decay**2)
     state = State(*rng.normal([[[[1.5]]], [[[-1.0]]]], 0.5, (2, replicates, n, 1)))
     for _ in range(updates):
         theta = state.h + (state.theta - state.h) * decay + spread * rng.standard_normal(state.theta.shape)
         state = State(theta, state.h)
-        jump = select(bounded(state.theta, state.h)[..., 0], rule, rng, tau=tau)
+        jump = Selection(rule, tau=tau)(bounded(state.theta, state.h)[..., 0], rng)
         state = mutate(copy(state, jump), jump, rng)
     return np.stack([x.mean((-2, -1)) for x in (state.theta, state.h, state.theta**2, state.h**2)], -1)
 
@@ -374,7 +374,7 @@ def test_particles_and_kinetic_law_agree_for_every_rule(rng, name, tau):
     sample = particle_moments(rng, RULES[name], tau=tau, updates=updates)
     se = sample.std(0, ddof=1) / np.sqrt(len(sample))
     assert (np.abs(sample.mean(0) - law) < 5 * se + grid_error).all()
-    for wrong in (after(60, RULES[name], loss=lambda θ, h: 0 * θ), after(60, gibbs(4.0))):
+    for wrong in (after(60, RULES[name], loss=lambda θ, h: 0 * θ), after(60, Gibbs(4.0))):
         assert (np.abs(sample.mean(0) - wrong) > 5 * se + grid_error).any()
 
 
@@ -445,6 +445,6 @@ def test_bad_input_is_named(call, message):
 
 def test_removal_of_the_unfit_with_an_unbounded_fitness_is_refused():
     """The quadratic fitness asks for jump probabilities above 1 in the far tail: bounded fitness or nothing."""
-    model, law = problem(60, rule=removal(1.0))
+    model, law = problem(60, rule=Removal(1.0))
     with pytest.raises(ValueError, match="need steps of at most"):
         K.solve(law, model, 1.0, dt=0.01)

@@ -15,7 +15,7 @@ from pbtlib import training
 from pbtlib.evolution import stream
 from pbtlib.normals import draw_key, normals
 from pbtlib.problems import Himmelblau, LinearGaussian, Problem, Quadratic
-from pbtlib.training import Particles, UnderdampedParticles, euler_maruyama, exact_ou, gibbs_draw, underdamped
+from pbtlib.training import EulerMaruyama, ExactOU, GibbsDraw, Particles, Underdamped, UnderdampedParticles
 
 GENERAL = LinearGaussian(
     A=np.array([[2.0, 0.4, 0.0], [0.4, 1.0, -0.2], [0.0, -0.2, 0.7]]),
@@ -62,7 +62,7 @@ def plain_euler_maruyama(problem, state, rng, dt, steps):
 @each_problem
 def test_euler_maruyama_is_the_plain_scheme(problem, d, p, rng, seed):
     state, dt, steps = population(rng, (3, 211), d, p), 0.004, 13
-    train = euler_maruyama(problem, dt=dt, steps=steps, window=5, path_every=3)
+    train = EulerMaruyama(problem, dt=dt, steps=steps, window=5, path_every=3)
     new, trace = train(state, stream(seed, 0, "train"))
     path = plain_euler_maruyama(problem, state, stream(seed, 0, "train"), dt, steps)
     np.testing.assert_allclose(new.theta, path[..., -1, :, :], rtol=1e-11, atol=1e-11)
@@ -81,7 +81,7 @@ def test_same_bits_for_any_threads_and_blocks(problem, d, p, rng, seed, monkeypa
     results = []
     for threads, block in ((1, 2048), (2, 2048), (2, 17), (3, 1000), (1, 5)):
         monkeypatch.setattr(training, "BLOCK", block)
-        train = euler_maruyama(problem, dt=0.004, steps=9, window=4, path_every=2, threads=threads)
+        train = EulerMaruyama(problem, dt=0.004, steps=9, window=4, path_every=2, threads=threads)
         new, trace = train(state, stream(seed, 0, "train"))
         results.append((new.theta.tobytes(), trace.fitness.tobytes(), trace.path.tobytes()))
     assert len(set(results)) == 1
@@ -89,7 +89,7 @@ def test_same_bits_for_any_threads_and_blocks(problem, d, p, rng, seed, monkeypa
 
 def test_an_agent_does_not_notice_the_others(rng, seed):
     state = population(rng, (300,), 2, 2)
-    train = euler_maruyama(Quadratic(), dt=0.01, steps=7)
+    train = EulerMaruyama(Quadratic(), dt=0.01, steps=7)
     whole = train(state, stream(seed, 0, "train"))[0]
     part = train(Particles(state.theta[:41], state.h[:41]), stream(seed, 0, "train"))[0]
     np.testing.assert_array_equal(part.theta, whole.theta[:41])
@@ -101,8 +101,8 @@ def test_an_agent_does_not_notice_the_others(rng, seed):
 def test_recording_does_not_change_the_path(first, second, d):
     state = population(np.random.default_rng(0), (20,), d, 2)
     steps = first + second
-    bare = euler_maruyama(Quadratic(d), dt=0.01, steps=steps)(state, stream(0, 0, "train"))[0]
-    told = euler_maruyama(Quadratic(d), dt=0.01, steps=steps, window=second, path_every=first)
+    bare = EulerMaruyama(Quadratic(d), dt=0.01, steps=steps)(state, stream(0, 0, "train"))[0]
+    told = EulerMaruyama(Quadratic(d), dt=0.01, steps=steps, window=second, path_every=first)
     np.testing.assert_array_equal(told(state, stream(0, 0, "train"))[0].theta, bare.theta)
 
 
@@ -116,7 +116,7 @@ def test_invariant_variance_of_euler_maruyama_and_not_that_of_the_sde(dt, rng, s
     h = np.tile([0.5, -0.8], (100_000, 1))
     scheme, sde = 0.8**2 / (4 * (1 - dt)), 0.8**2 / 4
     state = Particles(0.5 + np.sqrt(scheme) * rng.standard_normal((100_000, 2)), h)
-    new, _ = euler_maruyama(Quadratic(), dt=dt, steps=30)(state, stream(seed, 0, "train"))
+    new, _ = EulerMaruyama(Quadratic(), dt=dt, steps=30)(state, stream(seed, 0, "train"))
     assert abs(chi_square_score(new.theta - 0.5, scheme)) < 5.5
     if dt >= 0.1:
         assert abs(chi_square_score(new.theta - 0.5, sde)) > 8
@@ -126,7 +126,7 @@ def test_invariant_variance_is_reached_from_a_point(seed):
     """From a fixed start the chain's variance is v(1 − (1 − 2Δt)^{2n}), v its invariant variance."""
     dt, steps = 0.1, 6
     state = Particles(np.zeros((100_000, 2)), np.tile([0.0, 1.0], (100_000, 1)))
-    new, _ = euler_maruyama(Quadratic(), dt=dt, steps=steps)(state, stream(seed, 0, "train"))
+    new, _ = EulerMaruyama(Quadratic(), dt=dt, steps=steps)(state, stream(seed, 0, "train"))
     variance = (1 - (1 - 2 * dt) ** (2 * steps)) / (4 * (1 - dt))
     assert abs(chi_square_score(new.theta, variance)) < 5.5
     assert abs(chi_square_score(new.theta, variance * 1.06)) > 5.5
@@ -139,12 +139,12 @@ def test_order_one_of_the_mean():
     exact = GENERAL.centre(h) + (start.theta - GENERAL.centre(h)) @ expm(-GENERAL.A * duration)
     wrong = GENERAL.centre(h) + (start.theta - GENERAL.centre(h)) @ expm(-1.05 * GENERAL.A * duration)
     for steps in (20, 40, 80, 160):
-        new, _ = euler_maruyama(GENERAL, dt=duration / steps, steps=steps)(start, stream(0, 0, "train"))
+        new, _ = EulerMaruyama(GENERAL, dt=duration / steps, steps=steps)(start, stream(0, 0, "train"))
         errors.append([np.abs(new.theta - mean).max() for mean in (exact, wrong)])
     orders = np.log2(np.array(errors[:-1]) / errors[1:])
     np.testing.assert_allclose(orders[:, 0], 1, atol=0.05)
     assert orders[-1, 1] < 0.5
-    exact_step, _ = exact_ou(GENERAL, time=duration)(start, stream(0, 0, "train"))
+    exact_step, _ = ExactOU(GENERAL, time=duration)(start, stream(0, 0, "train"))
     np.testing.assert_allclose(exact_step.theta, exact, atol=1e-13)
 
 
@@ -162,14 +162,14 @@ def test_exact_ou_has_the_transition_law(steps, seed):
     n, time, h = 60_000, 0.7, np.array([0.4, -0.9])
     start = np.array([1.0, -1.0, 2.0])
     state = Particles(np.tile(start, (n, 1)), np.tile(h, (n, 1)))
-    new, _ = exact_ou(GENERAL, time=time, steps=steps)(state, stream(seed, 0, "train"))
+    new, _ = ExactOU(GENERAL, time=time, steps=steps)(state, stream(seed, 0, "train"))
     decay, stationary = expm(-GENERAL.A * time), solve_continuous_lyapunov(GENERAL.A, GENERAL.Sigma)
     mean = GENERAL.centre(h) + decay @ (start - GENERAL.centre(h))
     covariance = 0.9**2 * (stationary - decay @ stationary @ decay.T)
     assert covariance_score(new.theta, mean, covariance) < 6
-    coarse, _ = euler_maruyama(GENERAL, dt=time / 4, steps=4)(state, stream(seed, 0, "train"))
+    coarse, _ = EulerMaruyama(GENERAL, dt=time / 4, steps=4)(state, stream(seed, 0, "train"))
     assert covariance_score(coarse.theta, mean, covariance) > 8
-    fine, _ = euler_maruyama(GENERAL, dt=time / 700, steps=700)(
+    fine, _ = EulerMaruyama(GENERAL, dt=time / 700, steps=700)(
         Particles(state.theta[:5000], state.h[:5000]), stream(seed, 0, "train")
     )
     assert covariance_score(fine.theta, mean, covariance) < 6  # bias 5e-4, below a tenth of a standard error
@@ -180,7 +180,7 @@ def test_exact_ou_leaves_the_equilibrium_alone(problem, rng, seed):
     n = 60_000
     h = np.tile([0.3, 0.8], (n, 1))
     state = Particles(problem.equilibrium_sample(h, rng), h)
-    new, _ = exact_ou(problem, time=0.4)(state, stream(seed, 0, "train"))
+    new, _ = ExactOU(problem, time=0.4)(state, stream(seed, 0, "train"))
     mean, covariance = (x[0] for x in problem.equilibrium(h[:1]))
     assert covariance_score(new.theta, mean, covariance) < 6
     assert covariance_score(new.theta, mean, 1.1 * covariance) > 6
@@ -194,12 +194,12 @@ def test_momentum_keeps_the_gibbs_measure_at_any_stable_step(rng, seed):
     # Invariant law of the splitting for L = |θ − h₁𝟏|²: exact in θ, momentum variance (c s²/2)(1 − (Δt/2)² 2c)
     dt = 0.3
     momentum = np.sqrt(c * s**2 / 2 * (1 - dt**2 / 4 * 2 * c)) * rng.standard_normal((n, 2))
-    train = underdamped(problem, dt=dt, steps=12, friction=c)
+    train = Underdamped(problem, dt=dt, steps=12, friction=c)
     new, trace = train(UnderdampedParticles(theta, momentum, h), stream(seed, 0, "train"))
     assert abs(chi_square_score(new.theta - 0.5, s**2 / 4)) < 5.5
     assert abs(chi_square_score(new.momentum, c * s**2 / 2 * (1 - dt**2 / 4 * 2 * c))) < 5.5
     np.testing.assert_array_equal(trace.fitness[..., -1], problem.fitness(new.theta))
-    euler = euler_maruyama(problem, dt=dt, steps=12)(Particles(theta, h), stream(seed, 0, "train"))[0]
+    euler = EulerMaruyama(problem, dt=dt, steps=12)(Particles(theta, h), stream(seed, 0, "train"))[0]
     assert abs(chi_square_score(euler.theta - 0.5, s**2 / 4)) > 8
 
 
@@ -210,7 +210,7 @@ def test_momentum_has_order_two_towards_its_ode():
     exact = 0.5 + np.stack([matrix[0, 0] * (start.theta - 0.5) + matrix[0, 1] * start.momentum])[0]
     errors = []
     for steps in (20, 40, 80, 160):
-        train = underdamped(Quadratic(), dt=1 / steps, steps=steps, friction=c)
+        train = Underdamped(Quadratic(), dt=1 / steps, steps=steps, friction=c)
         errors.append(np.abs(train(start, stream(0, 0, "train"))[0].theta - exact).max())
     np.testing.assert_allclose(np.log2(np.array(errors[:-1]) / errors[1:]), 2, atol=0.05)
 
@@ -228,7 +228,7 @@ def test_momentum_keeps_the_virial_identity_on_himmelblau(rng, seed):
     h = np.tile([0.0, s], (n, 1))
     momentum = np.sqrt(c * s**2 / 2) * rng.standard_normal((n, 2))
     start = UnderdampedParticles(problem.equilibrium_sample(h, rng), momentum, h)
-    train = underdamped(problem, dt=0.001, steps=200, friction=c)
+    train = Underdamped(problem, dt=0.001, steps=200, friction=c)
 
     def virial_score(state):
         new, _ = train(state, stream(seed, 0, "train"))
@@ -245,7 +245,7 @@ def test_gibbs_draw_forgets_the_past(problem, rng, seed):
     n = 40_000
     h = np.tile([0.3, -0.8], (n, 1))
     state = Particles(np.full((n, len(problem.equilibrium(h[0])[0])), 50.0), h)
-    new, trace = gibbs_draw(problem, window=3)(state, stream(seed, 0, "train"))
+    new, trace = GibbsDraw(problem, window=3)(state, stream(seed, 0, "train"))
     mean, covariance = (x[0] for x in problem.equilibrium(h[:1]))
     assert covariance_score(new.theta, mean, covariance) < 6
     assert trace.fitness.shape == (n, 3)
@@ -261,9 +261,9 @@ def test_compiled_code_gives_the_same_bits_fresh_and_from_its_cache(tmp_path):
         "x = np.linspace(-2, 2, 1800).reshape(300, 6)\n"
         "s = t.Particles(x[:, :2], x[:, 2:4])\n"
         "for problem in (p.Quadratic(), p.Himmelblau()):\n"
-        "    s, trace = t.euler_maruyama(problem, dt=.003, steps=11)(s, e.stream(1, 0, 'train'))\n"
-        "jump = e.select(trace.fitness[:, -1], e.gibbs(.1), e.stream(1, 0, 'select'))\n"
-        "s = e.gaussian_mutation(.1)(e.copy(s, jump), jump, e.stream(1, 0, 'mutate'))\n"
+        "    s, trace = t.EulerMaruyama(problem, dt=.003, steps=11)(s, e.stream(1, 0, 'train'))\n"
+        "jump = e.Selection(e.Gibbs(.1))(trace.fitness[:, -1], e.stream(1, 0, 'select'))\n"
+        "s = e.GaussianMutation(.1)(e.copy(s, jump), jump, e.stream(1, 0, 'mutate'))\n"
         "print(hashlib.sha256(s.theta.tobytes() + s.h.tobytes()).hexdigest())\n"
     )
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
@@ -276,17 +276,17 @@ def test_compiled_code_gives_the_same_bits_fresh_and_from_its_cache(tmp_path):
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: euler_maruyama(Quadratic(), dt=0.0, steps=1), "dt is 0.0"),
-        (lambda: euler_maruyama(Quadratic(), dt=np.nan, steps=1), "dt is nan"),
-        (lambda: euler_maruyama(Quadratic(), dt=0.1, steps=0), "steps is 0"),
-        (lambda: euler_maruyama(Quadratic(), dt=0.1, steps=3, window=4), "window is 4"),
-        (lambda: euler_maruyama(Quadratic(), dt=0.1, steps=3, path_every=-1), "path_every is -1"),
-        (lambda: euler_maruyama(Quadratic(), dt=0.1, steps=3, threads=0), "threads is 0"),
-        (lambda: exact_ou(Quadratic(), time=-1.0), "time is -1.0"),
-        (lambda: exact_ou(Quadratic(), time=1.0, steps=0), "steps is 0"),
-        (lambda: underdamped(Quadratic(), dt=0.1, steps=1, friction=0.0), "friction is 0.0"),
-        (lambda: underdamped(GENERAL, dt=0.1, steps=1, friction=1.0), "momentum needs the identity"),
-        (lambda: gibbs_draw(Quadratic(), window=0), "window is 0"),
+        (lambda: EulerMaruyama(Quadratic(), dt=0.0, steps=1), "dt is 0.0"),
+        (lambda: EulerMaruyama(Quadratic(), dt=np.nan, steps=1), "dt is nan"),
+        (lambda: EulerMaruyama(Quadratic(), dt=0.1, steps=0), "steps is 0"),
+        (lambda: EulerMaruyama(Quadratic(), dt=0.1, steps=3, window=4), "window is 4"),
+        (lambda: EulerMaruyama(Quadratic(), dt=0.1, steps=3, path_every=-1), "path_every is -1"),
+        (lambda: EulerMaruyama(Quadratic(), dt=0.1, steps=3, threads=0), "threads is 0"),
+        (lambda: ExactOU(Quadratic(), time=-1.0), "time is -1.0"),
+        (lambda: ExactOU(Quadratic(), time=1.0, steps=0), "steps is 0"),
+        (lambda: Underdamped(Quadratic(), dt=0.1, steps=1, friction=0.0), "friction is 0.0"),
+        (lambda: Underdamped(GENERAL, dt=0.1, steps=1, friction=1.0), "momentum needs the identity"),
+        (lambda: GibbsDraw(Quadratic(), window=0), "window is 0"),
         (lambda: Particles(np.zeros((0, 2)), np.zeros((0, 2))), "at least one agent"),
         (lambda: Particles(np.zeros((0, 5, 2)), np.zeros((0, 5, 2))), "one replicate"),
         (lambda: Particles(np.zeros((3, 2)), np.zeros((4, 2))), "theta has shape"),
@@ -302,20 +302,20 @@ def test_bad_input_is_named(build, message):
 def test_a_covariance_of_another_size_is_named(size):
     """No bound is checked in compiled code: what stood beyond the matrix in memory would have become noise."""
     state = Particles(np.zeros((3, 3)), np.zeros((3, 2)))
-    train = euler_maruyama(own(Quadratic(3), np.eye(size)), dt=0.1, steps=1)
+    train = EulerMaruyama(own(Quadratic(3), np.eye(size)), dt=0.1, steps=1)
     with pytest.raises(ValueError, match=rf"Sigma has shape \({size}, {size}\).*needs \(3, 3\)"):
         train(state, stream(0, 0, "train"))
     moving = UnderdampedParticles(state.theta, state.theta, state.h)
     with pytest.raises(ValueError, match=r"Sigma has shape"):
-        underdamped(own(Quadratic(3), np.eye(size)), dt=0.1, steps=1, friction=1.0)(moving, stream(0, 0, "train"))
+        Underdamped(own(Quadratic(3), np.eye(size)), dt=0.1, steps=1, friction=1.0)(moving, stream(0, 0, "train"))
 
 
 def test_wrong_problems_are_named():
     with pytest.raises(TypeError, match="exact transition"):
-        exact_ou(Himmelblau(), time=1.0)
+        ExactOU(Himmelblau(), time=1.0)
     state, q = Particles(np.zeros((3, 2)), np.zeros((3, 2))), Quadratic()
     with pytest.raises(ValueError, match="must end in d = 5"):
-        euler_maruyama(Quadratic(5), dt=0.1, steps=1)(state, stream(0, 0, "train"))
+        EulerMaruyama(Quadratic(5), dt=0.1, steps=1)(state, stream(0, 0, "train"))
     for spoilt, message in (
         (Problem(q.loss, lambda t, h: t.sum(-1), q.fitness, q.noise), "gradient of the problem"),
         (Problem(q.loss, q.gradient, lambda t, h: t, q.noise), "fitness of the problem"),
@@ -324,4 +324,4 @@ def test_wrong_problems_are_named():
         (Problem(q.loss, q.gradient, q.fitness, lambda h: np.full(len(h), np.nan)), "noise contains nan"),
     ):
         with pytest.raises(ValueError, match=message):
-            euler_maruyama(spoilt, dt=0.1, steps=1)(state, stream(0, 0, "train"))
+            EulerMaruyama(spoilt, dt=0.1, steps=1)(state, stream(0, 0, "train"))

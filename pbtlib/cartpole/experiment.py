@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -122,12 +121,12 @@ def operators(experiment: Experiment) -> dict[str, Any]:
         return replace(state, h=np.where(jump.who[:, None], rng.uniform(-1.0, 1.0, state.h.shape), state.h))
 
     mutations = {
-        "pbt": evolution.gaussian_mutation(e.sigma, evolution.project_box(-1.0, 1.0)),
+        "pbt": evolution.GaussianMutation(e.sigma, evolution.Box(-1.0, 1.0)),
         "random": redraw,
     }
     return {
         "evaluate": population.window_mean(e.m),
-        "select": nobody if e.mode == "no evolution" else partial(evolution.select, rule=evolution.truncation(e.q)),
+        "select": nobody if e.mode == "no evolution" else evolution.Selection(evolution.Truncation(e.q)),
         "copy": take_weights if e.mode == "weights only" else take,
         "mutate": mutations.get(e.mode, stay),
     }

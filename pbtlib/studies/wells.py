@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from pbtlib import results
 from pbtlib.checks import check_array, check_number
-from pbtlib.evolution import Jump, gaussian_mutation, gibbs, select, stream
+from pbtlib.evolution import GaussianMutation, Gibbs, Jump, Selection, stream
 from pbtlib.loop import evolve
 from pbtlib.normals import COMPILE
 from pbtlib.problems import Himmelblau
 from pbtlib.studies.study import Run, Study
-from pbtlib.training import Trace, euler_maruyama, gibbs_draw
+from pbtlib.training import EulerMaruyama, GibbsDraw, Trace
 
 __all__ = [
     "BLOCK", "SETTINGS", "STUDY", "Block", "Population", "Setting", "again", "basin", "block_of", "compute", "describe",
@@ -201,7 +200,7 @@ class _Account:
     def __init__(self, setting: Setting, start: Population, watched: list[int]) -> None:
         replicates = len(start.theta)
         self.setting, self.watched = setting, watched
-        self.rule = gibbs(setting.beta)
+        self.rule = Gibbs(setting.beta)
         self.fixed_at = np.full(replicates, -1)
         self.coalesced_at = np.full(replicates, -1)
         self.account = np.zeros((replicates, 2, 3, 4))  # period (first update, later), source, well
@@ -210,7 +209,7 @@ class _Account:
         self.first_parents = np.zeros(replicates)
         self.rows: list[list[Array]] = []
         n = round(setting.steps * setting.tau)
-        self.inner = euler_maruyama(PROBLEM, dt=setting.dt, steps=n) if n else gibbs_draw(PROBLEM)
+        self.inner = EulerMaruyama(PROBLEM, dt=setting.dt, steps=n) if n else GibbsDraw(PROBLEM)
 
     def train(self, state: Population, rng: np.random.Generator) -> tuple[Population, Trace]:
         state, trace = self.inner(state, rng)
@@ -281,8 +280,8 @@ def run(setting: Setting, seed: int, replicates: int = BLOCK) -> xr.Dataset:
         start,
         train=account.train,
         evaluate=account.evaluate,
-        select=partial(select, rule=account.rule, tau=setting.tau),
-        mutate=gaussian_mutation(setting.sigma),
+        select=Selection(account.rule, tau=setting.tau),
+        mutate=GaussianMutation(setting.sigma),
         n_updates=iterations,
         seed=seed,
         observe=account,
