@@ -279,7 +279,8 @@ def drawn_curve(box, figure, number):
     )
     points = np.array([[float(v) for v in pair.split()] for pair in re.findall(r"[ML]([^MLZ]+)", path)])
     shares = (points[:, 0] - left) / width, 1 - (points[:, 1] - top) / height
-    ends = [np.log10(spec[a]["lim"]) if spec[a]["log"] else np.array(spec[a]["lim"]) for a in ("x", "y")]
+    ends = [np.array([spec[a]["low"], spec[a]["high"]]) for a in ("x", "y")]
+    ends = [np.log10(end) if spec[a]["log"] else end for end, a in zip(ends, ("x", "y"), strict=True)]
     values = [low + share * (high - low) for share, (low, high) in zip(shares, ends, strict=True)]
     return [10**v if spec[a]["log"] else v for v, a in zip(values, ("x", "y"), strict=True)]
 
@@ -311,7 +312,7 @@ def test_a_slider_moves_the_curve_it_says_by_keyboard(browser, name):
             seen_x, seen_y = drawn_curve(box, figure, i)
             spec = figure["panels"][curve["panel"]]
             for axis, values, seen in (("x", x, seen_x), ("y", y, seen_y)):
-                low, high = spec[axis]["lim"]
+                low, high = spec[axis]["low"], spec[axis]["high"]
                 if spec[axis]["log"]:
                     assert np.abs(np.log(seen / values)).max() < 2e-4 * np.log(high / low)
                 else:

@@ -1,4 +1,4 @@
-"""The ledger of claims: the directive ``ledger`` of its pages, and the tests as pages for it to point at.
+"""The ledger of claims: what its pages ask for in blocks ``{ledger} PART``, and the tests as pages for it to point at.
 
 It works on the notebooks beside the page, so `jupyter-book build .` shows the same ledger as `make book`.
 """
@@ -12,11 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from docutils import nodes
-from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.highlighting import PygmentsBridge
-from sphinx.util.docutils import SphinxDirective
 
 import pbtlib.claims
 from book import feature
@@ -27,23 +24,15 @@ RECORDS = Path(pbtlib.claims.__file__).with_name("claims.toml")
 TESTS = Path(__file__).resolve().parents[2] / "tests"
 
 
-class Ledger(SphinxDirective):
-    """One part of the ledger: entries, graph, findings or disagreements."""
-
-    required_arguments = 1
-
-    def run(self) -> list[nodes.Node]:
-        """Make the part from the notebooks beside the page."""
-        notebooks = sorted(Path(self.env.srcdir, self.env.docname).parent.glob("*.ipynb"))
-        for path in (*notebooks, RECORDS):
-            self.env.note_dependency(str(path))
-        found = from_notebooks(tuple((path, path.stat().st_mtime_ns) for path in notebooks))
-        part = found.get(self.arguments[0])
-        if part is None:
-            raise self.error(f"ledger knows {', '.join(found)}, not {self.arguments[0]}")
-        root = nodes.Element()
-        self.state.nested_parse(StringList(part.splitlines()), self.content_offset, root, match_titles=True)
-        return root.children
+def fill(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Put the parts that a page asks for in place of its blocks ``{ledger} PART``, from the notebooks beside it."""
+    if "```{ledger}" not in source[0]:
+        return
+    notebooks = sorted(Path(app.srcdir, docname).parent.glob("*.ipynb"))
+    for path in (*notebooks, RECORDS):
+        app.env.note_dependency(str(path))
+    found = from_notebooks(tuple((path, path.stat().st_mtime_ns) for path in notebooks))
+    source[0] = re.sub(r"```\{ledger\} (\w+)\n```\n", lambda asked: found[asked[1]], source[0])
 
 
 @cache
@@ -71,6 +60,6 @@ def pages_of_tests(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx."""
-    app.add_directive("ledger", Ledger)
+    app.connect("source-read", fill)
     app.connect("html-collect-pages", pages_of_tests)
     return feature(app, __file__)

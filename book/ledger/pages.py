@@ -173,7 +173,7 @@ def is_ours(record: Record) -> bool:
 
 
 def parts(records: dict[str, Record], found: dict[str, list[dict[str, Any]]], where: Places) -> dict[str, str]:
-    """Return what the directive ``ledger`` puts into the pages, from its argument to MyST Markdown.
+    """Return what stands for the blocks ``{ledger}`` of the pages, from part to MyST Markdown.
 
     Parameters
     ----------
@@ -197,7 +197,7 @@ def _entries(records: dict[str, Record], verdicts: dict[str, list[dict[str, Any]
     summary = " · ".join(f"{count[status]} {status}" for status in STATUSES if count[status])
     lines = [f"**{len(records)} claims**: {summary}.\n", _filters(records, where)]
     for chapter, members in _by_chapter(records.values()).items():
-        lines.append(f"# {_title(chapter, where)}\n")
+        lines.append(f"## {_title(chapter, where)}\n")
         lines += [_entry(record, verdicts[record.id], records, where) for record in members]
     return "\n".join(lines)
 
@@ -297,8 +297,8 @@ def _findings(records: dict[str, Record], where: Places) -> str:
         "constant or a formula.\n"
     ]
     for chapter, members in _by_chapter(ours).items():
-        lines += [f"# {_title(chapter, where)}\n", _list(members, where)]
-    lines.append("# Made explicit\n\nThe statement is the paper's; the part that the source line names is ours.\n")
+        lines += [f"## {_title(chapter, where)}\n", _list(members, where)]
+    lines.append("## Made explicit\n\nThe statement is the paper's; the part that the source line names is ours.\n")
     return "\n".join([*lines, _list(partly, where)])
 
 
