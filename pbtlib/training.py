@@ -2,7 +2,8 @@ r"""The fast operator: how agents train between two slow updates.
 
 Each is a frozen dataclass that is called as ``train(state, rng) -> (state, trace)``. The hyperparameters do not change
 while it runs. The duration of training, ``steps`` times ``dt``, is one of the two places where the clock τ of
-Algorithm 1 appears (the other is `pbtlib.evolution.Selection`); in the two-time-scale equation (8) the same duration is τ/ε.
+Algorithm 1 appears (the other is `pbtlib.evolution.Selection`); in the two-time-scale equation (8) the same duration
+is τ/ε.
 
 Noise is drawn by a counter: the generator passed in yields one key, and agent i's n-th normal depends on (key, i, n)
 alone. So the result has the same bits whatever the number of threads and however the agents are cut into blocks.
