@@ -19,6 +19,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -58,6 +59,7 @@ from pbtlib.processor import instruction_sets
 
 BUILD = ROOT / "_build"
 SOURCE = BUILD / "src"
+LOG = BUILD / "book.log"
 MADE = CHAPTERS / "made.json"
 EXECUTED = BUILD / os.environ.get("PBTLIB_PASS", "") / "executed"  # other processors and versions keep their own
 LIBRARY = ROOT / "pbtlib"
@@ -178,6 +180,15 @@ def executed(wanted: list[str] | None = None, *, strict: bool) -> dict[str, Note
     SystemExit
         If a chapter fails: why is printed, and the other chapters are kept.
     """
+    chapters, failed, _ = attempted(wanted, strict=strict)
+    _stop_on_failure(failed)
+    return chapters
+
+
+def attempted(
+    wanted: list[str] | None = None, *, strict: bool
+) -> tuple[dict[str, NotebookNode], dict[str, Exception], int]:
+    """Do as `executed` does, and return the chapters, the errors of those that failed, and how many were run."""
     chapters = {name: from_twin(TWINS / f"{name}.md") for name in wanted or names()}
     marks = {name: fingerprint(notebook) for name, notebook in chapters.items()}
     stale = {}
@@ -197,8 +208,7 @@ def executed(wanted: list[str] | None = None, *, strict: bool) -> dict[str, Note
         chapters[name].metadata["pbtlib"].update(made)
         store(chapters[name], EXECUTED / f"{name}.ipynb")
 
-    _stop_on_failure(execute_all(stale, strict=strict, keep=keep))
-    return chapters
+    return chapters, execute_all(stale, strict=strict, keep=keep), len(stale)
 
 
 def kept(path: Path) -> NotebookNode | None:
@@ -212,9 +222,33 @@ def kept(path: Path) -> NotebookNode | None:
 
 def _stop_on_failure(failed: dict[str, Exception]) -> None:
     for name, error in failed.items():
-        print(f"\nA cell of {name} failed:\n{error}", file=sys.stderr)
+        print("\n".join(["", *fault(name, error)]), file=sys.stderr)
     if failed:
         raise SystemExit(f"Execution failed in {', '.join(failed)}.")
+
+
+def fault(name: str, error: Exception) -> list[str]:
+    """What stopped a chapter, in a few lines: the cell, the error, and what may be its cause; all of it in a log."""
+    log = BUILD / f"{name}.log"
+    write_if_changed(log, f"{error}\n")
+    lines = [f"{name} failed; all that Python said is in {log.relative_to(ROOT)}"]
+    code = re.search(r"-{18}\n(.*?)\n-{18}", str(error), re.DOTALL)
+    if code:
+        first, *rest = code[1].strip().splitlines()
+        lines.append(f"    in the cell that begins: {first}{' ...' if rest else ''}")
+    said = [line for line in re.sub(r"\x1b\[[\d;]*m", "", str(error)).splitlines() if line.strip()]
+    lines += [f"    {line.strip()[:300]}" for line in said[-1:]]
+    return [*lines, f"    {suspicion(name)}"]
+
+
+def suspicion(name: str) -> str:
+    """What a chapter that parts from its stored outputs may owe that to: an edit, the machine, or the library."""
+    path, twin = CHAPTERS / f"{name}.ipynb", TWINS / f"{name}.md"
+    if not path.is_file() or not same_cells(from_twin(twin), nbformat.read(path, as_version=4)):
+        return "The chapter is not the one whose outputs are stored: look at what was changed in it first."
+    if (before := stored_on().get(name)) != machine():
+        return f"The chapter is as stored, but its outputs were made with {before}, and this is {machine()}."
+    return "Chapter, processor and versions are those of the stored outputs: look at pbtlib, data and claims.toml."
 
 
 def execute_into_chapters(wanted: list[str]) -> int:
@@ -313,13 +347,47 @@ def _check_name(name: str) -> None:
 
 def book() -> int:
     """`make book`: the pages in _build/html, from chapters executed on this machine; the git tree stays clean."""
-    strict = os.environ.get("PBTLIB_STRICT") == "1"
-    chapters = executed(strict=strict)
+    begun = time.monotonic()
+    chapters, failed, run = attempted(strict=os.environ.get("PBTLIB_STRICT") == "1")
+    for name, error in failed.items():
+        print("\n".join(fault(name, error)), file=sys.stderr)
+        if not (CHAPTERS / f"{name}.ipynb").is_file():
+            print("It has no stored outputs to be shown instead, so the book was not built.", file=sys.stderr)
+            return 1
     for name, notebook in chapters.items():
         path = CHAPTERS / f"{name}.ipynb"
-        if not path.is_file() or not same_cells(notebook, nbformat.read(path, as_version=4)):
+        if name not in failed and (not path.is_file() or not same_cells(notebook, nbformat.read(path, as_version=4))):
             print(f"note: chapters/{name}.ipynb is not what its twin says; 'exec' remakes it, 'take' keeps its edits")
-    _lay_out(chapters)
+    _lay_out({name: None if name in failed else notebook for name, notebook in chapters.items()})
+    sound = {name: notebook for name, notebook in chapters.items() if name not in failed}
+    print("\n".join(found(sound, run - len(failed), time.monotonic() - begun)))
+    built = pages_built()
+    if failed:
+        print(f"Not run to the end, and shown as stored: {', '.join(failed)}.", file=sys.stderr)
+    return 1 if failed else built
+
+
+def found(chapters: dict[str, NotebookNode], run: int, seconds: float) -> list[str]:
+    """What the chapters came to, in a few lines: how many were run, and which claims part from their record."""
+    verdicts = [(name, verdict) for name, notebook in chapters.items() for verdict in claims_of(notebook)]
+    parted = [(name, verdict) for name, verdict in verdicts if not verdict["agrees"]]
+    minutes, rest = divmod(round(seconds), 60)
+    lines = [
+        f"{len(chapters)} chapters: {run} run ({minutes} min {rest} s), {len(chapters) - run} as run before; "
+        f"{len(verdicts) - len(parted)} of {len(verdicts)} claims as recorded."
+    ]
+    for name, verdict in parted:
+        control = "; its control passes too" if verdict["holds"] and verdict["control_holds"] else ""
+        lines.append(
+            f"    {verdict['id']} ({name}) {'holds' if verdict['holds'] else 'does not hold'}{control}, "
+            f"recorded as {verdict['status']}: measured {verdict['measured']}, predicted {verdict['predicted']}, "
+            f"tolerance {verdict['tolerance']}"[:300]
+        )
+    return [*lines, *(f"    {suspicion(name)}" for name in dict.fromkeys(name for name, _ in parted))]
+
+
+def pages_built() -> int:
+    """Hand what was laid out to Jupyter Book unless it is what the pages were made of; returns the exit code."""
     mark = hashlib.sha256()
     made_by = [path for ending in ("py", "js", "css") for path in (ROOT / "book").rglob(f"*.{ending}")]
     shown = [*made_by, *(ROOT / "tests").glob("test_*.py"), *SOURCE.rglob("*")]
@@ -339,15 +407,28 @@ def book() -> int:
         shutil.rmtree(doctrees)
         failed = _sphinx(command)
     if failed:
-        print("The book was not built: see the warnings above.", file=sys.stderr)
+        complaints = re.findall(r"^.*(?:WARNING|ERROR|Error:).*$", LOG.read_text(errors="replace"), re.MULTILINE)
+        print("\n".join(dict.fromkeys(complaints[:15])), file=sys.stderr)
+        print(f"The pages were not built; what Jupyter Book said is in {LOG.relative_to(ROOT)}", file=sys.stderr)
         return 1
     stamp.write_text(mark.hexdigest())
-    print(f"\nThe book is at {front}")
+    print(f"The book is at {front}")
     return 0
 
 
 def _sphinx(command: list[str]) -> bool:
-    return subprocess.run(command, env=environment(), check=False).returncode != 0
+    """Run Jupyter Book, its words going to a log, or to the terminal too if that is asked for; whether it failed."""
+    with LOG.open("w") as log:
+        if "PBTLIB_VERBOSE" not in os.environ:
+            words = {"stdout": log, "stderr": subprocess.STDOUT}
+            return subprocess.run(command, env=environment(), check=False, **words).returncode != 0  # type: ignore[call-overload]
+        with subprocess.Popen(
+            command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as process:
+            for line in process.stdout or ():
+                log.write(line)
+                print(line, end="", flush=True)
+        return process.returncode != 0
 
 
 def jupyter_book() -> list[str]:
@@ -361,9 +442,19 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONWARNINGS": "ignore", "PYTHONPATH": paths}
 
 
-def _lay_out(chapters: dict[str, NotebookNode]) -> None:
+def _lay_out(chapters: dict[str, NotebookNode | None]) -> None:
+    """Write what Jupyter Book reads into SOURCE; a chapter that is None is shown as it is stored."""
     pages: dict[Path, str] = {}
     for name, notebook in chapters.items():
+        if notebook is None:
+            stored = nbformat.read(CHAPTERS / f"{name}.ipynb", as_version=4)
+            foot = nbformat.v4.new_markdown_cell(_provenance(name))
+            foot.id = "provenance"
+            stored.cells.append(foot)
+            pages[Path("chapters") / f"{name}.ipynb"] = nbformat.writes(stored) + "\n"
+            for path in FIGURES.glob(f"{name}-*.*"):
+                pages[Path("chapters") / FIGURES.name / path.name] = path.read_text()
+            continue
         copy = nbformat.from_dict(notebook)
         made = copy.metadata.pop("pbtlib")
         foot = nbformat.v4.new_markdown_cell(_provenance(name, notebook, made))
@@ -393,6 +484,8 @@ def _lay_out(chapters: dict[str, NotebookNode]) -> None:
 
 def _provenance(name: str = "", notebook: NotebookNode | None = None, made: dict[str, Any] | None = None) -> str:
     parts = [f"pbtlib {pbtlib.__version__}", f"commit {commit()}"]
+    if name and notebook is None:
+        parts.append(f"not run here: the outputs are those stored with {stored_on().get(name, 'another machine')}")
     if notebook is not None and made is not None and code_cells(notebook):
         parts += [*_settings(notebook), f"executed in {made['seconds']:.1f} s", made["on"]]
         parts += [f"outputs of the notebook stored with {on}" for on in [stored_on().get(name)] if on]

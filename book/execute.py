@@ -256,7 +256,8 @@ def execute(
             "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
         }
         try:
-            client.execute(env=environment)
+            with kernel_log().open("a") as words:  # what a kernel says beside its cells' outputs
+                client.execute(env=environment, stdout=words, stderr=words)
         finally:
             for cell, source in zip(notebook.cells, sources, strict=True):
                 cell.source = source
@@ -268,6 +269,13 @@ def execute(
     spoken = notebook.metadata["language_info"]  # the kernel's own, which JupyterLab writes too
     notebook.metadata = nbformat.from_dict({**METADATA, "language_info": spoken, "pbtlib": {"figures": figures}})
     return time.monotonic() - started
+
+
+def kernel_log() -> Path:
+    """The file for what kernels say on their own, such as that they were interrupted at the end."""
+    folder = ROOT / "_build" / os.environ.get("PBTLIB_PASS", "")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / "kernels.log"
 
 
 def _figures(notebook: NotebookNode, folder: Path) -> dict[str, str]:
