@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import yaml
 from jupyter_book.config import validate_yaml
+from nbclient.exceptions import CellExecutionError
 from packaging.requirements import Requirement
 
 import run
@@ -106,7 +107,6 @@ def test_the_record_of_a_machine_changes_only_with_the_outputs(tmp_path, monkeyp
     for folder in ("CHAPTERS", "FIGURES"):
         monkeypatch.setattr(build, folder, tmp_path)
     monkeypatch.setattr(build, "MADE", tmp_path / "made.json")
-    monkeypatch.setattr(build, "ledger_pages", lambda chapters: {})
 
     def make(on, text="2"):
         page = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text, id="a")])
@@ -492,3 +492,49 @@ def test_fingerprint_follows_a_changed_line_of_the_library(monkeypatch):
     read = type(files[0]).read_bytes
     monkeypatch.setattr(type(files[0]), "read_bytes", lambda p: read(p) + (b"\n" if p == files[-1] else b""))
     assert build.fingerprint(notebook) != before
+
+
+# ---------------------------------------------------------------------------------------------- what a build says
+
+
+def test_a_chapter_with_a_typing_error_fails_by_name_and_the_others_are_built(tmp_path, monkeypatch, capsys):
+    """The book is laid out with the stored form of the one that failed, and says so."""
+    shown = {}
+    good, bad = from_twin(TWINS / "07_conclusion.md"), from_twin(TWINS / "01_introduction.md")
+    good.metadata["pbtlib"] = {"figures": {}, "seconds": 1.0, "on": "here"}
+    typo = CellExecutionError("\n------------------\nx = !ls(\n------------------\n\nSyntaxError: never closed", "", "")
+    attempt = ({"07_conclusion": good, "01_introduction": bad}, {"01_introduction": typo}, 2)
+    monkeypatch.setattr(build, "BUILD", ROOT / "_build")
+    monkeypatch.setattr(build, "attempted", lambda **_: attempt)
+    monkeypatch.setattr(build, "_lay_out", shown.update)
+    monkeypatch.setattr(build, "pages_built", lambda: 0)
+    assert build.book() == 1
+    assert shown == {"07_conclusion": good, "01_introduction": None}
+    said = capsys.readouterr()
+    assert "01_introduction failed" in said.err
+    assert "SyntaxError: never closed" in said.err
+    assert "in the cell that begins: x = !ls(" in said.err
+    assert "1 chapters: 1 run" in said.out
+    (ROOT / "_build" / "01_introduction.log").unlink()
+
+
+def test_a_departure_is_named_with_its_numbers_and_what_may_have_caused_it(monkeypatch):
+    name = next(name for name in names() if claims_of(stored(name)))
+    notebook = stored(name)
+    assert build.found({name: notebook}, 1, 61.0) == [
+        f"1 chapters: 1 run (1 min 1 s), 0 as run before; {len(claims_of(notebook))} of {len(claims_of(notebook))} "
+        "claims as recorded."
+    ]
+    output = next(o for c in code_cells(notebook) for o in c.outputs if "pbtlib.claim" in o.get("metadata", {}))
+    record = output["metadata"]["pbtlib.claim"]
+    record.update(agrees=False, holds=False, measured=[7.25])
+    lines = build.found({name: notebook}, 1, 61.0)
+    assert record["id"] in lines[1]
+    assert "does not hold" in lines[1]
+    assert "measured [7.25]" in lines[1]
+    monkeypatch.setattr(build, "stored_on", lambda: {name: build.machine()})
+    assert "pbtlib, data and claims.toml" in build.suspicion(name)
+    monkeypatch.setattr(build, "stored_on", lambda: {name: "another machine"})
+    assert "another machine" in build.suspicion(name)
+    monkeypatch.setattr(build, "same_cells", lambda *_: False)
+    assert "what was changed in it" in build.suspicion(name)
