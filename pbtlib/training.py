@@ -1,8 +1,9 @@
 r"""The fast operator: how agents train between two slow updates.
 
 Each is a frozen dataclass that is called as ``train(state, rng) -> (state, trace)``. The hyperparameters do not change
-while it runs. The duration of training, ``steps`` times ``dt``, is one of the two places where the clock τ of Algorithm 1
-appears (the other is `pbtlib.evolution.Selection`); in the two-time-scale equation (8) the same duration is τ/ε.
+while it runs. The duration of training, ``steps`` times ``dt``, is one of the two places where the clock τ of
+Algorithm 1 appears (the other is `pbtlib.evolution.Selection`); in the two-time-scale equation (8) the same duration
+is τ/ε.
 
 Noise is drawn by a counter: the generator passed in yields one key, and agent i's n-th normal depends on (key, i, n)
 alone. So the result has the same bits whatever the number of threads and however the agents are cut into blocks.
@@ -141,7 +142,7 @@ class LogMeanExp:
 
     def __call__(self, state: Any, trace: Trace) -> Array:
         """Return the fitness, shape (..., N); NaN where an agent diverged."""
-        finite = np.isfinite(trace.fitness).all(-1)
+        finite: NDArray[np.bool_] = np.isfinite(trace.fitness).all(-1)
         value = log_mean_exp(np.where(finite[..., None], trace.fitness, 0.0), self.beta)
         return np.where(finite, value, np.nan)
 

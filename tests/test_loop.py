@@ -144,7 +144,7 @@ def test_a_checkpoint_of_another_population_is_refused(tmp_path):
 def test_a_run_with_a_checkpoint_says_what_it_is(tmp_path):
     """Tuples come back from a checkpoint as lists; that makes no other run of it."""
     path = tmp_path / "run.nc"
-    with pytest.raises(ValueError, match="identity is None, and evaluate: .* cannot describe itself"):
+    with pytest.raises(ValueError, match=r"identity is None, and evaluate: .* cannot describe itself"):
         evolve(start(), **setting(checkpoint=path, evaluate=lambda state, trace: trace.fitness.mean(-1)))
     with pytest.raises(TypeError, match="it must consist of JSON values"):
         evolve(start(), **setting(checkpoint=path, identity={"rule": Gibbs()}))
