@@ -142,7 +142,7 @@ class LogMeanExp:
 
     def __call__(self, state: Any, trace: Trace) -> Array:
         """Return the fitness, shape (..., N); NaN where an agent diverged."""
-        finite: NDArray[np.bool_] = np.isfinite(trace.fitness).all(-1)
+        finite = np.asarray(np.isfinite(trace.fitness).all(-1))
         value = log_mean_exp(np.where(finite[..., None], trace.fitness, 0.0), self.beta)
         return np.where(finite, value, np.nan)
 

@@ -188,7 +188,7 @@ def test_a_missing_method_is_named():
         def fitness(self, theta, h):
             return theta[..., 0]
 
-    with pytest.raises(ProblemError, match="loss is missing.*gradient is missing.*noise is missing"):
+    with pytest.raises(ProblemError, match=r"loss is missing.*gradient is missing.*noise is missing"):
         problems.check(Half(), [[1.0]], [[1.0]])
     with pytest.raises(TypeError, match="it needs the methods gradient, noise"):
         EulerMaruyama(Half(), dt=0.1, steps=1)
