@@ -94,7 +94,7 @@ def pbt(
     h : array_like, shape (N, p), optional
         Hyperparameters at the start; by default ``n_agents`` of them, uniform in the box.
     box : Box or pair of array_like, optional
-        (lower, upper), numbers or shape (p,): where h may go.
+        (lower, upper), each of shape (p,), or numbers, which without ``h`` mean p = 1: where h may go.
     n_agents : int
         Size N of the population, if ``h`` does not say it.
     dt, steps : float, int

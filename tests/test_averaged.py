@@ -405,21 +405,21 @@ def spoilt(values, entry):
         (lambda: A.solve(bump(), hill(), Gibbs(), [np.eye(200)], -1.0), "times contains -1"),
         (lambda: A.solve(bump(), hill(), Gibbs(), [np.eye(200)], 3.0, dt=1.5), r"dt is 1\.5"),
         (lambda: A.replicator_mutator(bump(), hill(), [GRID], 0.5, 1.0, dt=1e-3), "less than the grid step"),
-        (lambda: A.steady_state(spoilt(hill(), np.nan), [np.eye(200)]), "fitness contains nan"),
+        (lambda: A.steady_state(spoilt(hill(), np.nan), [np.eye(200)]), "exponent contains nan"),
         *(
             (lambda call=call, law=law, fitness=fitness: call(law, fitness), message)
             for call in (
-                lambda law, fitness: A.semigroup(law, fitness, [np.eye(200)], 1.0),
+                lambda law, exponent: A.semigroup(law, exponent, [np.eye(200)], 1.0),
                 lambda law, fitness: A.replicator_mutator(law, fitness, [GRID], 0.5, 1.0, dt=0.5),
-                lambda law, fitness: A.log_rayleigh(law, fitness, [np.eye(200)]),
+                lambda law, exponent: A.log_rayleigh(law, exponent, [np.eye(200)]),
             )
             for law, fitness, message in (
                 (spoilt(bump(), -0.5), hill(), r"mass contains -0\.5"),
                 (spoilt(bump(), np.nan), hill(), "mass contains nan"),
                 (0 * bump(), hill(), "mass sums to zero"),
-                (bump(), spoilt(hill(), np.nan), "fitness contains nan"),
-                (bump(), spoilt(hill(), -np.inf), "fitness contains -inf"),
-                (bump(), hill()[:1], "fitness has shape"),
+                (bump(), spoilt(hill(), np.nan), "(fitness|exponent) contains nan"),
+                (bump(), spoilt(hill(), -np.inf), "(fitness|exponent) contains -inf"),
+                (bump(), hill()[:1], "(fitness|exponent) has shape"),
             )
         ),
     ],

@@ -4,6 +4,8 @@ import re
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
+import pytest
 
 from pbtlib import claims
 
@@ -59,3 +61,44 @@ def test_another_problem_needs_one_cell(seed, monkeypatch):
     assert figures == 3
     assert {name for name, verdict in verdicts.items() if not verdict.holds} <= set(verdicts) - THEORY
     assert set(verdicts) >= THEORY - {"own-heat-moves-optimum"}  # the optimum may lie at the edge of the box
+
+
+def first_cells(data, monkeypatch):
+    """Run the page on these data up to the first claim."""
+    monkeypatch.chdir(ROOT / "chapters")
+    space: dict[str, object] = {}
+    for cell in cells():
+        if "claim(" in cell:
+            return space
+        exec(compile(data if "penguins.csv" in cell else cell, str(PAGE), "exec"), space)
+    raise AssertionError("the page claims nothing")
+
+
+YES_NO = OTHER_DATA.format(seed=5) + "inputs = np.c_[inputs, x[:, 0] > 1.5]\n"
+
+
+def test_a_yes_no_column_is_a_column_like_others(monkeypatch):
+    """Its square is itself, among few rows it may be constant: a feature that is zero leaves all formulas exact."""
+    space = first_cells(YES_NO, monkeypatch)
+    for key in range(40):
+        for features, _ in space["split"](key):
+            assert np.isfinite(features).all()
+            assert np.abs(features).max() < 1e3
+    constant = YES_NO + "inputs[:, -1] = 1.0\n"
+    assert np.isfinite(first_cells(constant, monkeypatch)["h_best"])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        ("inputs[7, 1] = np.nan", "1 rows hold NaN or infinity, the first is row 7"),
+        ("target[3] = np.inf", "the first is row 3"),
+        ("target = target[:, None]", r"shapes \(200, 2\) and \(200, 1\)"),
+        ("inputs = inputs[:, 0]", r"shapes \(200,\) and"),
+        ("DEGREE = 0", "DEGREE is 0"),
+        ("inputs, target = inputs[:81], target[:81]", "81 rows leave 1 to test"),
+    ],
+)
+def test_bad_data_are_named_at_once(spoil, message, monkeypatch):
+    with pytest.raises(AssertionError, match=message):
+        first_cells(OTHER_DATA.format(seed=5) + spoil + "\n", monkeypatch)
