@@ -20,8 +20,8 @@ from book import feature
 NUMBER = r"\(?[A-Z]?\d+[A-Z]?′?\)?"
 KINDS = "Algorithm|Appendix|Assumption|Corollary|Definition|Figure|Lemma|Proposition|Remark|Section|Theorem"
 MENTION = re.compile(
-    rf"\b(?P<kind>{KINDS})[ \u00a0](?P<number>[A-D]?\d+(?:\.\d)?[A-D]?′?|[A-D])(?![\w.]\w)"
-    r"|(?<![\w)])\((?P<equation>\d{1,2}|[B-D]\d{1,2})\)"
+    rf"\b(?P<kind>{KINDS})[ \u00a0](?P<number>[A-F]?\d+(?:\.\d)?[A-F]?′?|[A-F])(?![\w.]\w)"
+    r"|(?<![\w)])\((?P<equation>\d{1,2}|[B-F]\d{1,2})\)"
 )
 
 
@@ -58,7 +58,7 @@ def paper_name(node: nodes.Element) -> str | None:
         found = re.match(r"(Figure \d+)\.", " ".join(caption.astext() for caption in node.findall(nodes.caption)))
         return found.group(1) if found else None
     if isinstance(node, nodes.title) and isinstance(node.parent, nodes.section):
-        found = re.match(r"(\d+(?:\.\d+)?|[A-D]) ", node.astext())
+        found = re.match(r"(\d+(?:\.\d+)?|[A-F]) ", node.astext())
         if found and (found.group(1)[0].isdigit() or isinstance(node.parent.parent, nodes.document)):
             return f"{'Section' if found.group(1)[0].isdigit() else 'Appendix'} {found.group(1)}"
     return None
