@@ -16,28 +16,25 @@ TEMPLATE = f"""{FIRST_LINE}
 def bring_pbtlib(address, branch):
     import importlib.metadata, importlib.util, site, subprocess, sys  # noqa: E401
     from pathlib import Path
-
     if all(map(importlib.util.find_spec, {NEEDED})):
         return
     around = [Path.cwd(), *Path.cwd().parents]
     checkout = next((p for p in around if (p / "pbtlib" / "claims.toml").is_file()), None)
     if not checkout and not address:
-        raise ModuleNotFoundError("pbtlib, the library of this book, is not installed here, and the "
-            "folder of the book is not around this notebook. Either move the notebook into the "
-            "folder chapters/ of the book, or run: pip install FOLDER_OF_THE_BOOK")
+        raise ModuleNotFoundError("pbtlib, the library of this book, is not installed here: move the "
+            "notebook into chapters/ of the book's folder, or run: pip install FOLDER_OF_THE_BOOK")
     source = ["--editable", str(checkout)] if checkout else [f"git+{{address}}@{{branch}}"]
     print("Installing pbtlib and what it needs, which may take some minutes:", *source)
     pip = [sys.executable, "-m", "pip", "install", "--quiet", *source]
     done = subprocess.run(pip, capture_output=True, text=True)
     if done.returncode:
         raise ModuleNotFoundError(f"pip could not install pbtlib; it says\\n{{done.stderr}}")
-    added = [str(checkout)] if checkout else []  # a running kernel reads no .pth file
-    sys.path[:0] = added + ([site.getusersitepackages()] if site.ENABLE_USER_SITE else [])
+    sys.path[:0] = [*([str(checkout)] if checkout else []), site.getusersitepackages()]
     importlib.invalidate_caches()
-    old = getattr(sys.modules.get("numpy"), "__version__", now := importlib.metadata.version("numpy"))
+    now = importlib.metadata.version("numpy")
+    old = getattr(sys.modules.get("numpy"), "__version__", now)
     if old != now:
         raise ImportError(f"NumPy {{old}} became {{now}}: restart the kernel and run the notebook again")
-
 
 bring_pbtlib({{address!r}}, {{branch!r}})"""
 

@@ -128,13 +128,26 @@ def _parsed(code: str) -> ast.Module:
         return ast.Module(body=[], type_ignores=[])
 
 
+class _OnlyWhatRuns(ast.NodeTransformer):
+    """Leaves out what only a type checker reads."""
+
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+        """Keep of ``if TYPE_CHECKING`` what else is done."""
+        self.generic_visit(node)
+        return node.orelse if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING" else node
+
+
 def _imports(code: str) -> set[Path]:
     modules: set[str] = set()
-    for node in ast.walk(_parsed(code)):
+    for node in ast.walk(_OnlyWhatRuns().visit(_parsed(code))):
         if isinstance(node, ast.Import):
             modules |= {alias.name for alias in node.names}
+            if any(alias.name == "pbtlib" for alias in node.names):  # whose names are loaded when they are used
+                modules |= {f"pbtlib.{room}" for room in pbtlib._ROOMS}
         elif isinstance(node, ast.ImportFrom) and node.module:
             modules |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+            if node.module == "pbtlib":
+                modules |= {f"pbtlib.{pbtlib._PLACE[a.name]}" for a in node.names if a.name in pbtlib._PLACE}
     found = set()
     for module in modules:
         parts = module.split(".")
