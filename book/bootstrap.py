@@ -46,7 +46,7 @@ def cell() -> NotebookNode:
     """Return the cell for the address in _config.yml, folded in JupyterLab and left out of the book."""
     repository = yaml.safe_load(CONFIG.read_text())["repository"]
     source = TEMPLATE.replace("{address!r}", repr(repository["url"])).replace("{branch!r}", repr(repository["branch"]))
-    made = nbformat.v4.new_code_cell(source)
+    made: NotebookNode = nbformat.v4.new_code_cell(source)
     made.metadata = nbformat.from_dict({"jupyter": {"source_hidden": True}, "tags": ["remove-cell"]})
     return made
 
