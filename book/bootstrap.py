@@ -21,8 +21,8 @@ def bring_pbtlib(address, branch):
     around = [Path.cwd(), *Path.cwd().parents]
     checkout = next((p for p in around if (p / "pbtlib" / "claims.toml").is_file()), None)
     if not checkout and not address:
-        raise ModuleNotFoundError("pbtlib, the library of this book, is not installed here: move the "
-            "notebook into chapters/ of the book's folder, or run: pip install FOLDER_OF_THE_BOOK")
+        raise ModuleNotFoundError("pbtlib, this book's library, is not installed here: move the "
+            "notebook into the book's chapters/, or run: pip install FOLDER_OF_THE_BOOK")
     source = ["--editable", str(checkout)] if checkout else [f"git+{{address}}@{{branch}}"]
     print("Installing pbtlib and what it needs, which may take some minutes:", *source)
     pip = [sys.executable, "-m", "pip", "install", "--quiet", *source]
@@ -34,7 +34,7 @@ def bring_pbtlib(address, branch):
     now = importlib.metadata.version("numpy")
     old = getattr(sys.modules.get("numpy"), "__version__", now)
     if old != now:
-        raise ImportError(f"NumPy {{old}} became {{now}}: restart the kernel and run the notebook again")
+        raise ImportError(f"NumPy {{old}} became {{now}}: restart the kernel and run all again")
 
 bring_pbtlib({{address!r}}, {{branch!r}})"""
 
@@ -43,7 +43,7 @@ def cell() -> NotebookNode:
     """Return the cell for the address in _config.yml, folded in JupyterLab and left out of the book."""
     repository = yaml.safe_load(CONFIG.read_text())["repository"]
     source = TEMPLATE.replace("{address!r}", repr(repository["url"])).replace("{branch!r}", repr(repository["branch"]))
-    made = nbformat.v4.new_code_cell(source)
+    made: NotebookNode = nbformat.v4.new_code_cell(source)
     made.metadata = nbformat.from_dict({"jupyter": {"source_hidden": True}, "tags": ["remove-cell"]})
     return made
 

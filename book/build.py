@@ -433,8 +433,8 @@ def _sphinx(command: list[str]) -> bool:
     """Run Jupyter Book, its words going to a log, or to the terminal too if that is asked for; whether it failed."""
     with LOG.open("w") as log:
         if "PBTLIB_VERBOSE" not in os.environ:
-            words = {"stdout": log, "stderr": subprocess.STDOUT}
-            return subprocess.run(command, env=environment(), check=False, **words).returncode != 0  # type: ignore[call-overload]
+            done = subprocess.run(command, env=environment(), check=False, stdout=log, stderr=subprocess.STDOUT)
+            return done.returncode != 0
         with subprocess.Popen(
             command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as process:

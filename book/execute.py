@@ -60,7 +60,7 @@ def from_twin(path: Path) -> NotebookNode:
     too, displays are marked as unnumbered because JupyterLab would add numbers of its own to the paper's, and before
     the first code cell comes the one of `book.bootstrap`.
     """
-    notebook = jupytext.read(path, fmt="md:myst")
+    notebook: NotebookNode = jupytext.read(path, fmt="md:myst")
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = re.sub(r"\$\$(.+?)\$\$", lambda m: m[1].join(UNNUMBERED), cell.source, flags=re.DOTALL)
@@ -119,7 +119,7 @@ def to_twin(notebook: NotebookNode, twin: str = "") -> str:
         The text as it is. Its head, and cells that the notebook did not change, keep their form to the letter.
     """
     plain = _plain(notebook)
-    written = jupytext.writes(plain, fmt="md:myst")
+    written: str = jupytext.writes(plain, fmt="md:myst")
     old, new = _texts(twin), _texts(written)
     keys, wanted = _keys(jupytext.reads(twin, fmt="md:myst")), _keys(plain)
     if (len(keys), len(wanted)) != (len(old), len(new)):
@@ -144,7 +144,7 @@ def left_behind(notebook: NotebookNode) -> list[str]:
 def _plain(notebook: NotebookNode) -> NotebookNode:
     """The cells of a twin: without outputs, without what is generated, and with our own metadata alone."""
     spoken = {"name": "python", "pygments_lexer": "ipython3"}
-    made = nbformat.v4.new_notebook(metadata={"kernelspec": KERNELSPEC, "language_info": spoken})
+    made: NotebookNode = nbformat.v4.new_notebook(metadata={"kernelspec": KERNELSPEC, "language_info": spoken})
     for cell in notebook.cells:
         if is_bootstrap(cell):
             continue

@@ -22,7 +22,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 import pbtlib
 from book.browser import NONE, bring
-from book.build import BUILD, ROOT, SOURCE, commit, environment, jupyter_book, toc_files
+from book.build import BUILD, SOURCE, commit, environment, jupyter_book, toc_files
+from book.execute import ROOT
 
 HTML = BUILD / "html"
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic")

@@ -97,7 +97,8 @@ def cell_masses(density: Callable[..., ArrayLike], *grids: Grid) -> Array:
     values = check_array("density", tabulate(density, *grids), minimum=0)
     if not values.sum() > 0:
         raise ValueError("density is zero on the whole grid; it must have some mass there")
-    return values / values.sum()
+    probabilities: Array = values / values.sum()
+    return probabilities
 
 
 def mutation_kernel(grid: Grid, sigma: float, *, boundary: str = "reflect") -> Array:
@@ -423,6 +424,7 @@ def replicator_mutator(
             kernels[step] = [mutation_kernel(g, sigma * np.sqrt(step)) for g in grids]
         half = np.exp(np.maximum((fitness - fitness.max()) * step / 2, -700.0))
         law = half * _convolve(half * law, kernels[step])
-        return law / law.sum()
+        normalised: Array = law / law.sum()
+        return normalised
 
     return march(mass, times, dt, strang)

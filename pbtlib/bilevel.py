@@ -351,7 +351,8 @@ class Assumption9:
     def resolution(self, delta: float) -> float:
         r"""Return :math:`q = \frac12\min\{F_\infty, (\eta\delta/2)^{1/\nu}\}`: the first term of (22) is then δ/2."""
         check_number("delta", delta, minimum=0, open_minimum=True)
-        return 0.5 * min(self.F_inf, (self.eta * delta / 2) ** (1 / self.nu))
+        tolerance: float = 0.5 * min(self.F_inf, (self.eta * delta / 2) ** (1 / self.nu))
+        return tolerance
 
 
 def energy_constants(assumption: Assumption9, beta: float | None = None) -> tuple[float, float]:

@@ -151,7 +151,8 @@ class _Lines:
     @property
     def own(self) -> NDArray[np.bool_]:
         """Who went on by itself, (J, N)."""
-        return self.parent == np.arange(self.parent.shape[1])
+        same: NDArray[np.bool_] = self.parent == np.arange(self.parent.shape[1])
+        return same
 
     def before(self, values: Array) -> Array:
         """Values of the parents, (J, N)."""

@@ -64,7 +64,8 @@ def wasserstein_1_grid(first: ArrayLike, second: ArrayLike, step: float) -> Arra
         if not (law.sum(-1) > 0).all():
             raise ValueError(f"{name} sums to zero; each law needs some mass")
     a, b = a / a.sum(-1, keepdims=True), b / b.sum(-1, keepdims=True)
-    return step * np.abs(np.cumsum(a - b, axis=-1)).sum(-1)
+    distance: Array = step * np.abs(np.cumsum(a - b, axis=-1)).sum(-1)
+    return distance
 
 
 def bounded_lipschitz(

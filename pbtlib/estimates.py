@@ -59,7 +59,8 @@ def effective_sample_size(series: ArrayLike) -> float:
         raise ValueError(
             f"series has the correlation time {time:.3g}, which is not above its standard error {error:.3g}"
         )
-    return n / time
+    size: float = n / time
+    return size
 
 
 def autocorrelation(x: ArrayLike) -> Array:
@@ -82,7 +83,8 @@ def autocorrelation(x: ArrayLike) -> Array:
     deviation = values - values.mean(-2, keepdims=True)
     n = values.shape[-1]
     covariance = [(deviation[..., : n - k] * deviation[..., k:]).mean() for k in range(n)]
-    return np.array(covariance) / covariance[0]
+    correlation: Array = np.array(covariance) / covariance[0]
+    return correlation
 
 
 def effective_size(rho: ArrayLike, m: int) -> float:
@@ -164,7 +166,8 @@ def fit_rate(
 
     def slope(*columns: Array, axis: int = -1) -> Array:
         combined = np.stack([np.mean(c**norm, axis=axis) for c in columns], axis=-1)
-        return np.log(combined) @ weight / norm
+        slopes: Array = np.log(combined) @ weight / norm
+        return slopes
 
     estimate = float(slope(*values.T))
     intercept = float((np.log((values**norm).mean(0)) / norm).mean() - estimate * log_x.mean())

@@ -198,7 +198,7 @@ def _softmax(beta: float, fitness: Array, mass: Array) -> Array:
         top = present.max(-1, keepdims=True)
         if not np.isfinite(top).all():  # βF overflows: differences first, which elsewhere would cost digits of old runs
             exponent, top = beta * (fitness - np.where(mass > 0, fitness, -np.inf).max(-1, keepdims=True)), 0.0
-        weight = np.subtract(exponent, top, order="C")
+        weight: Array = np.subtract(exponent, top, order="C")
     flat = weight.reshape(-1)
     in_blocks(lambda a, b: np.exp(np.minimum(flat[a:b], 0.0, out=flat[a:b]), out=flat[a:b]), flat.size, BLOCK)
     weight *= mass
@@ -498,7 +498,8 @@ class Box:
         """Project h, shape (..., p)."""
         values = np.asarray(h)
         self.check_size(values.shape[-1])
-        return np.clip(values, self.lower, self.upper)
+        inside: Array = np.clip(values, self.lower, self.upper)
+        return inside
 
     def check_size(self, p: int) -> None:
         """Raise unless it is a box of p coordinates."""

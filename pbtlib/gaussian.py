@@ -434,7 +434,8 @@ class Mixture:
         """Covariance of the mixture, shape (n, n)."""
         offset = self.means - self.mean
         within = np.einsum("k,kij->ij", self.weights, self.covs)
-        return within + np.einsum("k,ki,kj->ij", self.weights, offset, offset)
+        total: Array = within + np.einsum("k,ki,kj->ij", self.weights, offset, offset)
+        return total
 
 
 def averaged_mixture(
@@ -504,7 +505,8 @@ def generation_weights(log_z: list[float], time: float) -> Array | None:
     if log_p[-1] > -40 or log_p[-1] > log_p[-2]:
         return None
     weights = np.exp(np.maximum(log_p, -700.0))
-    return weights / weights.sum()
+    normalised: Array = weights / weights.sum()
+    return normalised
 
 
 # ---------------------------------------------------------------------------------------------------- closed forms
@@ -548,7 +550,8 @@ def log_growth(curvature: ArrayLike, sigma: ArrayLike, height: float = 0.0) -> A
     sigma : array_like
         σ > 0, broadcast against the curvature.
     """
-    return height + np.log(contraction(curvature, sigma)).sum(-1) / 2
+    rate: Array = height + np.log(contraction(curvature, sigma)).sum(-1) / 2
+    return rate
 
 
 def effective_curvature(beta: ArrayLike, variance: ArrayLike, *, window: ArrayLike = 1.0) -> Array:

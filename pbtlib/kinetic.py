@@ -128,7 +128,8 @@ def model(
 def effective_fitness(model: Model, beta: float = 1.0) -> Array:
     """Return 𝓕_β(h) = (1/β) log ∫e^{βF} dμ_h, (11), with the Gibbs measure of the grid; shape (n_h,)."""
     check_number("beta", beta, minimum=0, open_minimum=True)
-    return logsumexp(beta * model.fitness, axis=0, b=model.equilibrium) / beta
+    effective: Array = logsumexp(beta * model.fitness, axis=0, b=model.equilibrium) / beta
+    return effective
 
 
 # ---------------------------------------------------------------------------------------------------- training
@@ -224,7 +225,8 @@ def propagator(model: Model, time: float) -> Array:
         term, weight = moved, weight * short * fastest / k
     for _ in range(doublings):
         result = result @ result
-    return result / result.sum(1, keepdims=True)
+    normalised: Array = result / result.sum(1, keepdims=True)
+    return normalised
 
 
 def _check_law(mass: Array, model: Model, minimum: float = 0.0) -> Array:

@@ -198,7 +198,8 @@ def _select(select: Any, fitness: Array, k: int, rng: np.random.Generator) -> Ju
     try:
         if getattr(select, "diverged", "error") != "replace":
             evolution.check_fitness(fitness)
-        return select(fitness, rng)
+        jump: Jump = select(fitness, rng)
+        return jump
     except ValueError as error:
         raise ValueError(f"update {k}: {error}") from error
 
@@ -317,7 +318,8 @@ class Lineage:
     def survivors(self) -> NDArray[np.int64]:
         """Number of agents of each earlier population that have descendants in the last one; shape (K + 1, ...)."""
         ordered = np.sort(self.ancestors(), axis=-1)
-        return 1 + (np.diff(ordered, axis=-1) != 0).sum(-1)
+        number: NDArray[np.int64] = 1 + (np.diff(ordered, axis=-1) != 0).sum(-1)
+        return number
 
     def save(self) -> dict[str, NDArray[Any]]:
         """The arrays a checkpoint needs."""

@@ -129,7 +129,8 @@ class Quadratic:
 
     def loss(self, theta: Array, h: Array) -> Array:
         """L(θ,h), shape (..., N)."""
-        return np.square(theta - self.centre(h)).sum(-1)
+        squares: Array = np.square(theta - self.centre(h)).sum(-1)
+        return squares
 
     def gradient(self, theta: Array, h: Array) -> Array:
         """∇_θ L(θ,h), shape (..., N, d)."""
@@ -137,7 +138,8 @@ class Quadratic:
 
     def fitness(self, theta: Array, h: Array | None = None) -> Array:
         """F(θ), shape (..., N); it does not depend on h."""
-        return 1.2 - np.square(theta).sum(-1)
+        fitness: Array = 1.2 - np.square(theta).sum(-1)
+        return fitness
 
     def noise(self, h: Array) -> Array:
         """s(h) = |h₂|, shape (..., N)."""
@@ -317,7 +319,8 @@ def _cover() -> _Cover:
 
 def _stretch(level: Any, squeeze: Array) -> Array:
     """(r/√E)² of the ellipses at the level √E."""
-    return np.square(2.0 / (1.0 + np.sqrt(1.0 - 4.0 * level / squeeze)))
+    root: Array = np.square(2.0 / (1.0 + np.sqrt(1.0 - 4.0 * level / squeeze)))
+    return root
 
 
 def _reach(level: Any) -> Any:
@@ -469,7 +472,8 @@ class LinearGaussian:
     def loss(self, theta: Array, h: Array) -> Array:
         """L(θ,h), shape (..., N)."""
         offset = theta - self.centre(h)
-        return 0.5 * ((offset @ self.A) * offset).sum(-1)
+        loss: Array = 0.5 * ((offset @ self.A) * offset).sum(-1)
+        return loss
 
     def gradient(self, theta: Array, h: Array) -> Array:
         """∇_θ L(θ,h), shape (..., N, d)."""
@@ -478,7 +482,8 @@ class LinearGaussian:
     def fitness(self, theta: Array, h: Array | None = None) -> Array:
         """F(θ), shape (..., N); it does not depend on h."""
         offset = theta - self.target
-        return self.best - ((offset @ self.Q) * offset).sum(-1)
+        fitness: Array = self.best - ((offset @ self.Q) * offset).sum(-1)
+        return fitness
 
     def noise(self, h: Array) -> Array:
         """|s(h)|, shape (..., N)."""
@@ -489,7 +494,8 @@ class LinearGaussian:
         h = np.asarray(h, dtype=np.float64)
         if h.ndim < 1 or h.shape[-1] != self.B.shape[1]:
             raise ValueError(f"h has shape {h.shape}; it must end in p = {self.B.shape[1]}, the columns of B")
-        return h @ self.B.T + self.c
+        best: Array = h @ self.B.T + self.c
+        return best
 
     def covariance(self, time: float = np.inf) -> Array:
         r"""Covariance of θ after this time from a fixed start, for s = 1: :math:`\int_0^t e^{-Ar}\Sigma e^{-Ar}dr`.
@@ -500,7 +506,8 @@ class LinearGaussian:
         rates, vectors = np.linalg.eigh(self.A)
         pair = rates[:, None] + rates
         inner = (vectors.T @ self.Sigma @ vectors) * -np.expm1(-pair * time) / pair
-        return vectors @ inner @ vectors.T
+        covariance: Array = vectors @ inner @ vectors.T
+        return covariance
 
     def equilibrium(self, h: ArrayLike) -> tuple[Array, Array]:
         """Mean (..., N, d) and covariance (..., N, d, d) of the invariant law N(Bh + c, s(h)²C), AC + CA = Σ."""
@@ -530,7 +537,8 @@ class LinearGaussian:
         kappa = np.maximum(kappa, 0.0)
         offset = (self.centre(h) - self.target) @ np.linalg.solve(root.T, U)
         variance = self.noise(h)[..., None] ** 2
-        return self.best - _quadratic_cost(kappa * offset**2, kappa * variance, beta).sum(-1)
+        effective: Array = self.best - _quadratic_cost(kappa * offset**2, kappa * variance, beta).sum(-1)
+        return effective
 
     def equilibrium_sample(self, h: Array, rng: np.random.Generator) -> Array:
         """Draw θ ~ μ_h exactly, the training of Algorithm 2; shape (..., N, d)."""

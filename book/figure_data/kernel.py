@@ -11,7 +11,7 @@ import csv
 import io
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,8 @@ def load_ipython_extension(shell: Any) -> None:
     """Write the table of each figure of which a picture is made from now on, as ``CELL-NUMBER.csv``."""
     from IPython.core import pylabtools
 
-    folder, draw = Path(os.environ["BOOK_RECORDS"]), pylabtools.print_figure
+    folder = Path(os.environ["BOOK_RECORDS"])
+    draw: Callable[..., Any] = pylabtools.print_figure
     cell, shown = 0, 0
 
     def begin(_: object) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -58,7 +59,9 @@ class Replay:
     def __len__(self) -> int:
         return min(self.stored, len(self.action))
 
-    def store(self, observation: NDArray, action: int, reward: float, following: NDArray, terminal: bool) -> None:
+    def store(
+        self, observation: NDArray[Any], action: int, reward: float, following: NDArray[Any], terminal: bool
+    ) -> None:
         """Store one transition, over the oldest if the replay is full."""
         slot = self.stored % len(self.action)
         self.observation[slot], self.action[slot], self.reward[slot] = observation, action, reward
@@ -261,7 +264,7 @@ def _revive(state: Population, i: int) -> Agent:
     return Agent(network, target, adam, replay, int(state.clock[i, 0]))
 
 
-def _record(agent: Agent) -> dict[str, NDArray]:
+def _record(agent: Agent) -> dict[str, NDArray[Any]]:
     """Return the rows of a population that hold this agent."""
     parameters, replay = list(agent.network.parameters()), agent.replay
     memory = [agent.adam.state[parameter] for parameter in parameters]

@@ -36,13 +36,14 @@ f32 = np.float32
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
-F = TypeVar("F", bound=Callable)
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def compiled(function: F) -> F:
     """Compile for threads, without fastmath: no rounding may depend on what the compiler inlines."""
     njit: Any = numba.njit(nogil=True, cache=COMPILE["cache"], error_model="numpy")
-    return njit(function)
+    made: F = njit(function)
+    return made
 
 
 @dataclass(frozen=True)
@@ -226,7 +227,8 @@ def window_mean(m: int) -> Callable[[Population, Trace], NDArray[np.float64]]:
         if trace.count.min() < m:
             raise ValueError(f"m is {m}; an agent ended only {trace.count.min()} episodes, m must be at most that")
         last = trace.count[:, None] - np.arange(1, m + 1)
-        return np.take_along_axis(trace.returns, last, axis=1).mean(axis=1)
+        mean: F64 = np.take_along_axis(trace.returns, last, axis=1).mean(axis=1)
+        return mean
 
     return evaluate
 
@@ -259,9 +261,10 @@ def copying(
     def copy(state: Population, jump: Jump) -> Population:
         who, parent = jump.who, jump.parent
 
-        def replaced(name: str, taken: bool) -> NDArray:
+        def replaced(name: str, taken: bool) -> NDArray[Any]:
             array = getattr(state, name)
-            return array[parent] if taken else np.where(who[:, None], array.dtype.type(0), array)
+            new: NDArray[Any] = array[parent] if taken else np.where(who[:, None], array.dtype.type(0), array)
+            return new
 
         theta = state.theta[parent]
         return replace(

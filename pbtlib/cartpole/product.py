@@ -37,7 +37,7 @@ def _tile(rows: int) -> Any:
             )
             i, j = arguments[3:]
 
-            def address(array, row, column, kind):  # type: ignore[no-untyped-def]
+            def address(array: Any, row: Any, column: Any, kind: Any) -> Any:
                 down, right = cgutils.unpack_tuple(builder, array.strides)
                 offset = builder.add(builder.mul(row, down), builder.mul(column, right))
                 return builder.bitcast(cgutils.pointer_add(builder, array.data, offset), kind.as_pointer())

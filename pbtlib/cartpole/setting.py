@@ -115,7 +115,8 @@ def decode(h: ArrayLike) -> Hyperparameters:
 
 def exploration(t: ArrayLike, decay: ArrayLike) -> NDArray[np.float64]:
     """Probability of a random action after t environment steps: ε(t) = 0.01 + 0.99 e^{−t/ε_decay}, (39)."""
-    return 0.01 + 0.99 * np.exp(-np.asarray(t) / np.asarray(decay))
+    epsilon: NDArray[np.float64] = 0.01 + 0.99 * np.exp(-np.asarray(t) / np.asarray(decay))
+    return epsilon
 
 
 def initial_weights(rng: np.random.Generator) -> NDArray[np.float32]:

@@ -211,7 +211,8 @@ def remade(stored: xr.Dataset, name: str, seed: int, agents: int = 10) -> xr.Dat
     record = run(Experiment(**parameters), seed)[1].isel(update=0, generation=0).sel(window=1)
     there = stored.sel(run=name, seed=seed, window=1).isel(update=0, generation=0, agent=slice(agents))
     same_h = (np.rint(STEPS * there["h"]) == np.rint(STEPS * record["h"])).all("coordinate")
-    return same_h & (there["episodes"] == record["episodes"]) & (there["score"] == record["window_sum"])
+    same: xr.DataArray = same_h & (there["episodes"] == record["episodes"]) & (there["score"] == record["window_sum"])
+    return same
 
 
 def again(path: str | Path) -> float:
