@@ -10,14 +10,16 @@ from nbformat import NotebookNode
 
 CONFIG = Path(__file__).resolve().parent.parent / "_config.yml"
 FIRST_LINE = "# Brings pbtlib where it is missing. The build writes this cell; it is not taken into the text."
-NEEDED = ("pbtlib", "numba", "torch", "xarray")
+NEEDED = ("pbtlib", "numba", "torch", "gymnasium", "matplotlib", "seaborn", "xarray")
+EXTRAS = "[plots,cartpole]"
 
 TEMPLATE = f"""{FIRST_LINE}
 def bring_pbtlib(address, branch):
     import importlib.metadata, importlib.util, site, subprocess, sys  # noqa: E401
     from pathlib import Path
 
-    if all(map(importlib.util.find_spec, {NEEDED})):
+    needed = {NEEDED}
+    if all(map(importlib.util.find_spec, needed)):
         return
     around = [Path.cwd(), *Path.cwd().parents]
     checkout = next((p for p in around if (p / "pbtlib" / "claims.toml").is_file()), None)
@@ -25,7 +27,8 @@ def bring_pbtlib(address, branch):
         raise ModuleNotFoundError("pbtlib, the library of this book, is not installed here, and the "
             "folder of the book is not around this notebook. Either move the notebook into the "
             "folder chapters/ of the book, or run: pip install FOLDER_OF_THE_BOOK")
-    source = ["--editable", str(checkout)] if checkout else [f"git+{{address}}@{{branch}}"]
+    source = [f"pbtlib{EXTRAS} @ git+{{address}}@{{branch}}"]
+    source = ["--editable", f"{{checkout}}{EXTRAS}"] if checkout else source
     print("Installing pbtlib and what it needs, which may take some minutes:", *source)
     pip = [sys.executable, "-m", "pip", "install", "--quiet", *source]
     done = subprocess.run(pip, capture_output=True, text=True)

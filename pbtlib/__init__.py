@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pbtlib.training import Underdamped as Underdamped
     from pbtlib.training import WindowMean as WindowMean
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _ROOMS = {
     "algorithms": "pbt Run",
