@@ -22,6 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
+IMPORTS = ("-c", "from importlinter.cli import lint_imports_command as lint; lint()")
 LAB_HOOK = "book.lab.keep_language"
 QUIET = {"PBTLIB_STRICT": "1", "TQDM_DISABLE": "1", "PYTHONHASHSEED": "0"}
 
@@ -52,7 +53,7 @@ COMMANDS = {
     "pdf": "the whole book for print (_build/book.pdf; needs Chromium)",
     "zip": "the built book for reading without a network (_build/book.zip)",
     "shots": "pictures of every page, light, dark and on a phone (_build/shots)",
-    "lint": "formatting, lint and types",
+    "lint": "formatting, lint, types and the order of imports",
     "bench": "the benchmarks, as ratios within one run",
     "clean": "remove what was built",
 }
@@ -212,8 +213,8 @@ def logged(words: list[str], log: Path, environment: os._Environ[str] | dict[str
 
 
 def lint() -> int:
-    """Formatting, lint and types, all three even if one fails."""
-    checks = (("-m", "ruff", "format", "--check", "."), ("-m", "ruff", "check", "."), ("-m", "mypy"))
+    """Formatting, lint, types and the order of imports, all four even if one fails."""
+    checks = (("-m", "ruff", "format", "--check", "."), ("-m", "ruff", "check", "."), ("-m", "mypy"), IMPORTS)
     return max([call(*words) for words in checks])
 
 

@@ -10,7 +10,8 @@ from nbformat import NotebookNode
 
 CONFIG = Path(__file__).resolve().parent.parent / "_config.yml"
 FIRST_LINE = "# Brings pbtlib where it is missing. The build writes this cell; it is not taken into the text."
-NEEDED = ("pbtlib", "numba", "torch", "xarray")
+NEEDED = ("pbtlib", "numba", "torch", "gymnasium", "seaborn")
+EXTRAS = "[plots,cartpole]"
 
 TEMPLATE = f"""{FIRST_LINE}
 def bring_pbtlib(address, branch):
@@ -23,18 +24,18 @@ def bring_pbtlib(address, branch):
     if not checkout and not address:
         raise ModuleNotFoundError("pbtlib, this book's library, is not installed here: move the "
             "notebook into the book's chapters/, or run: pip install FOLDER_OF_THE_BOOK")
-    source = ["--editable", str(checkout)] if checkout else [f"git+{{address}}@{{branch}}"]
+    source = [f"pbtlib{EXTRAS} @ git+{{address}}@{{branch}}"]
+    source = ["--editable", f"{{checkout}}{EXTRAS}"] if checkout else source
     print("Installing pbtlib and what it needs, which may take some minutes:", *source)
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", *source]
-    done = subprocess.run(pip, capture_output=True, text=True)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet"]
+    done = subprocess.run([*pip, *source], capture_output=True, text=True)
     if done.returncode:
         raise ModuleNotFoundError(f"pip could not install pbtlib; it says\\n{{done.stderr}}")
     sys.path[:0] = [*([str(checkout)] if checkout else []), site.getusersitepackages()]
     importlib.invalidate_caches()
     now = importlib.metadata.version("numpy")
-    old = getattr(sys.modules.get("numpy"), "__version__", now)
-    if old != now:
-        raise ImportError(f"NumPy {{old}} became {{now}}: restart the kernel and run all again")
+    if getattr(sys.modules.get("numpy"), "__version__", now) != now:
+        raise ImportError(f"NumPy has become {{now}}: restart the kernel and run all again")
 
 bring_pbtlib({{address!r}}, {{branch!r}})"""
 

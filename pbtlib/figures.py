@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
-import seaborn as sns
 import xarray as xr
-from cycler import cycler
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+
+try:
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+    from cycler import cycler
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(f"{error}; figures need pbtlib with the extra 'plots'", name=error.name) from error
 from numpy.typing import ArrayLike
 
 __all__ = ["LINES", "PALETTE", "band", "history", "style"]

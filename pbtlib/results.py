@@ -11,6 +11,7 @@ import re
 import subprocess
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -204,7 +205,12 @@ def _checksum(data: xr.Dataset, meta: str) -> str:
 
 
 def _versions() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    """The versions of those libraries that are installed: torch and Gymnasium are extras."""
+    found = {}
+    for name in _LIBRARIES:
+        with suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def _scratch(target: Path) -> str:

@@ -122,7 +122,7 @@ def test_a_notebook_runs_far_from_its_checkout_and_finds_its_data(bare, checkout
     git = ["git", "-C", str(checkout), "-c", "user.name=A", "-c", "user.email=a@example.org"]
     for words in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-q", "-m", "All"]):
         subprocess.run([*git, *words], check=True)
-    shown, complaint = run(bare, tmp_path / "elsewhere", [MISSING, source(f"file://{checkout}"), CHECK])
+    shown, complaint = run(bare, tmp_path / "elsewhere", [MISSING, source(f"file://localhost{checkout}"), CHECK])
     assert not complaint
     assert str(bare.parents[1]) in shown
     assert "0 True" in shown
@@ -139,7 +139,7 @@ def test_a_notebook_that_can_find_nothing_says_what_to_do(bare, tmp_path):
 def test_pbtlib_runs_where_nothing_can_be_written(checkout, tmp_path):
     """A file where a folder should be stops every user alike; so does a home below it."""
     package = shutil.copytree(checkout / "pbtlib", tmp_path / "pbtlib", ignore=shutil.ignore_patterns("__pycache__"))
-    for folder in (package, package / "cartpole"):
+    for folder in (package, package / "cartpole", package / "studies"):
         (folder / "__pycache__").write_text("")
     nowhere = str(package / "__pycache__" / "home")
     hidden = {"NUMBA_CACHE_DIR", "PYTHONPATH", "XDG_CACHE_HOME", "LOCALAPPDATA"}
@@ -153,7 +153,7 @@ def test_pbtlib_runs_where_nothing_can_be_written(checkout, tmp_path):
     fault = python("from numba import njit; import pbtlib.checks; njit(cache=True)(pbtlib.checks.check_number)")
     assert "cannot cache function" in fault.stderr, "the place is not what it should be"
     done = python(
-        "import pbtlib.evolution, pbtlib.training, pbtlib.wells, pbtlib.cartpole.population, pbtlib.results\n"
+        "import pbtlib.evolution, pbtlib.training, pbtlib.studies.wells, pbtlib.cartpole.population, pbtlib.results\n"
         "from pbtlib.normals import COMPILE, normals\n"
         "print(pbtlib.__file__, COMPILE['cache'], normals(1, 2, 3).shape)"
     )

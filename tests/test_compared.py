@@ -136,8 +136,8 @@ def test_what_depends_on_the_processor_passes_as_a_number_and_is_caught_as_a_wor
     """Planted: a cell that prints a number, and one that prints a word, which the instruction set decides."""
     code = "import torch\nlevel = torch.backends.cpu.get_cpu_capability()\nprint('level', {})"
     cells = [nbformat.v4.new_code_cell(code.format(what)) for what in ("len(level), -1.0 / len(level)", "level")]
-    for cell in cells:
-        cell.metadata["tags"] = [CHECKED]
+    for number, cell in enumerate(cells, 1):
+        cell.metadata["tags"], cell.execution_count = [CHECKED], number
     native = torch.backends.cpu.get_cpu_capability()
     for cell, said in zip(cells, (f"{len(native)} {-1 / len(native)}", native), strict=True):
         cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=f"level {said}\n")]

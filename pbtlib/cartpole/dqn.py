@@ -11,11 +11,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+
+try:
+    import gymnasium as gym
+    import torch
+    from torch import Tensor, nn
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"{error}; agents in torch need pbtlib with the extra 'cartpole'", name=error.name
+    ) from error
 
 from pbtlib.cartpole.population import Population, Trace
 from pbtlib.cartpole.setting import LAYERS, TINY, Hyperparameters, Setting, decode, exploration
