@@ -15,7 +15,7 @@ EXTRAS = "[plots,cartpole]"
 
 TEMPLATE = f"""{FIRST_LINE}
 def bring_pbtlib(address, branch):
-    import importlib.metadata, importlib.util, site, subprocess, sys  # noqa: E401
+    import importlib.metadata, importlib.util, site, subprocess, sys  # noqa: E401, I001
     from pathlib import Path
     if all(map(importlib.util.find_spec, {NEEDED})):
         return
