@@ -47,7 +47,7 @@ def test_threads_and_interruptions_change_no_bit(seed, tmp_path):
 def test_a_checkpoint_of_another_experiment_is_refused(seed, tmp_path):
     path = tmp_path / "run.nc"
     run(replace(SMALL, generations=1), seed, checkpoint=path)
-    for change, message in (({"sigma": 0.9}, "sigma"), ({"mode": "random"}, "mutate"), ({"q": 0.4}, "q")):
+    for change, message in (({"sigma": 0.9}, "sigma"), ({"mode": "random"}, "mode"), ({"q": 0.4}, "q")):
         with pytest.raises(ValueError, match=rf"belongs to another run; [\w.\[\]']*{message}"):
             run(replace(SMALL, **change), seed, checkpoint=path)
     with pytest.raises(ValueError, match=f"seed: {seed} there, {seed + 1} here"):
