@@ -10,9 +10,10 @@ import run
 
 
 @pytest.fixture
-def calls(monkeypatch):
-    """What would be run, in place of running it; nothing is prepared."""
+def calls(monkeypatch, tmp_path):
+    """What would be run, in place of running it; nothing is prepared, and the logs of this very run are left alone."""
     made = []
+    monkeypatch.setattr(run, "folder", lambda: tmp_path)
     monkeypatch.setattr(run.os, "environ", dict(run.os.environ))
     monkeypatch.setattr(run, "prepare", lambda venv, requirements, renew=False: None)
     monkeypatch.setattr(run, "call", lambda *words, venv=None, log=None: made.append(words) or 0)
@@ -53,8 +54,7 @@ def test_the_whole_test_builds_the_pages_and_runs_the_notebooks(options, calls, 
     assert summary[1] == "book.summary"
 
 
-def test_another_pass_repeats_all_but_the_pages(calls, monkeypatch, tmp_path):
-    monkeypatch.setattr(run, "folder", lambda: tmp_path)
+def test_another_pass_repeats_all_but_the_pages(calls, monkeypatch):
     monkeypatch.setattr(run.platform, "machine", lambda: "x86_64")
     answer = subprocess.CompletedProcess([], 0, json.dumps(run.IN_FORCE))
     monkeypatch.setattr(run.subprocess, "run", lambda *_, **__: answer)

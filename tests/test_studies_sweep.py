@@ -92,7 +92,7 @@ def test_killed_and_resumed_is_uninterrupted(seed, tmp_path):
 def test_a_checkpoint_of_another_experiment_is_refused(seed, tmp_path):
     task = run_of("pbt", replace(SMALL, sigma=0.2), seed)
     experiment.run(SMALL, seed, checkpoint=task.path(tmp_path).with_suffix(".checkpoint"))
-    with pytest.raises(ValueError, match=r"belongs to another run; identity\['sigma'\]: 0.1 there, 0.2 here"):
+    with pytest.raises(ValueError, match=r"belongs to another run; mutate\.sigma: 0.1 there, 0.2 here"):
         STUDY.make(task, tmp_path)
 
 
