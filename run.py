@@ -269,10 +269,10 @@ def versions(which: str, seed: int | None, rest: list[str]) -> int:
 
 
 def away(seed: int | None, rest: list[str], venv: Path | None = None) -> int:
-    """What a pass on other terms repeats: all but the pages, which would be the same."""
+    """What a pass on other terms repeats: all but the pages, which would be the same; each chapter is executed once."""
     if not some(rest) and (failed := call("-m", "book.build", "run", venv=venv)):
         return failed
-    return pytest(seed, ["-m", "not pages", *rest], venv)
+    return pytest(seed, [*([] if some(rest) else ["tests"]), "-m", "not pages", *rest], venv)
 
 
 def pytest(seed: int | None, rest: list[str], venv: Path | None = None) -> int:

@@ -1,12 +1,17 @@
-"""What tests share: one seed, ``pytest --seed n`` (``make test SEED=n``); the built pages, and a mark."""
+"""What tests share: one seed, ``pytest --seed n`` (``make test SEED=n``); the built pages, the executed
+chapters, and a mark."""
 
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
+from book import build
 from book.browser import NONE, chromium_path
 from book.build import BUILD
+from book.execute import ROOT
 
 
 def pytest_addoption(parser):
@@ -49,3 +54,12 @@ def pages():
     if not (BUILD / "html" / "index.html").is_file():
         pytest.fail("the book is not built; run `make book` first")
     return BUILD / "html", browser
+
+
+@pytest.fixture(scope="session")
+def rerun():
+    """Execute the chapters that changed since they were last executed on this machine, in a process of its own."""
+    words = [sys.executable, "-m", "book.build", "run"]
+    done = subprocess.run(words, cwd=ROOT, env={**os.environ, "PBTLIB_STRICT": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return lambda name: build.executed([name], strict=True)[name]

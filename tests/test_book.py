@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import json
-import os
 import re
 import subprocess
 import sys
@@ -251,15 +250,6 @@ def test_every_moving_figure_has_one_place_and_every_place_its_figure():
         n for path in TWINS.glob("*.md") for n in re.findall(r'class="moving" data-name="(\w+)"', path.read_text())
     ]
     assert sorted(asked) == sorted(path.stem.partition("-")[2] for path in FIGURES.glob("*.json"))
-
-
-@pytest.fixture(scope="module")
-def rerun():
-    """Execute the chapters that changed since they were last executed on this machine, in a process of its own."""
-    words = [sys.executable, "-m", "book.build", "run"]
-    done = subprocess.run(words, cwd=ROOT, env={**os.environ, "PBTLIB_STRICT": "1"}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return lambda name: build.executed([name], strict=True)[name]
 
 
 @CHAPTER
