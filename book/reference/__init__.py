@@ -25,13 +25,13 @@ BAR = re.compile(r"(``.*?``|`[^`]*`|^ *(?:>>>|\.\.\.)[^\n]*)|\|", re.DOTALL | re
 
 
 def imported(code: str) -> dict[str, str]:
-    """What a page's code imports from the library: from its name there to its full name.
+    r"""What a page's code imports from the library: from its name there to its full name.
 
     A name that the code also gives to something of its own is left out, since a reader could not tell which is meant.
 
     Examples
     --------
-    >>> imported("from pbtlib import averaged, pbt\\nfrom pbtlib.loop import evolve as run, Lineage\\nLineage = 3")
+    >>> imported("from pbtlib import averaged, pbt\nfrom pbtlib.loop import evolve as run, Lineage\nLineage = 3")
     {'averaged': 'pbtlib.averaged', 'pbt': 'pbtlib.algorithms.pbt', 'run': 'pbtlib.loop.evolve'}
     """
     found: dict[str, str] = {}
