@@ -277,7 +277,15 @@ def away(seed: int | None, rest: list[str], venv: Path | None = None) -> int:
 
 def pytest(seed: int | None, rest: list[str], venv: Path | None = None) -> int:
     """Run tests with their words in a log, then say in a few lines how they ended."""
-    everything = ["tests", "chapters", "--nbval-lax", "--nbval-sanitize-with", "tests/nbval.cfg"]
+    everything = [
+        "tests",
+        "chapters",
+        "pbtlib",
+        "--doctest-modules",
+        "--nbval-lax",
+        "--nbval-sanitize-with",
+        "tests/nbval.cfg",
+    ]
     seeds = [] if seed is None else ["--seed", str(seed), f"--hypothesis-seed={seed}"]
     report, log = folder() / "test.xml", folder() / "test.log"
     for old in (report, log):

@@ -103,6 +103,7 @@ def test_the_cell_does_nothing_where_pbtlib_is_installed(monkeypatch):
     assert sys.path == path
 
 
+@pytest.mark.slow
 def test_a_notebook_runs_from_the_checkout_around_it(bare, checkout):
     shown, complaint = run(bare, checkout / "chapters", [MISSING, source(), CHECK])
     assert not complaint
@@ -118,6 +119,7 @@ def test_a_kernel_that_runs_does_not_see_an_editable_installation_by_itself(bare
     assert "No module named 'pbtlib'" in complaint
 
 
+@pytest.mark.slow
 def test_a_notebook_runs_far_from_its_checkout_and_finds_its_data(bare, checkout, tmp_path):
     git = ["git", "-C", str(checkout), "-c", "user.name=A", "-c", "user.email=a@example.org"]
     for words in (["init", "-q", "-b", "main"], ["add", "."], ["commit", "-q", "-m", "All"]):

@@ -142,6 +142,7 @@ def seen(browser):
 
 
 @PAGE
+@pytest.mark.slow
 def test_a_page_needs_no_network_and_raises_no_error(seen, name):
     assert not seen(name)["asked"]
     assert not seen(name)["complaints"]

@@ -183,6 +183,7 @@ def test_the_cap_is_terminal_unless_bootstrapped(bootstrap):
     assert agent.replay.terminal[:300].sum() == (0 if bootstrap else 60)
 
 
+@pytest.mark.slow
 def test_agents_learn(seed):
     """In 200 runs each: never below 71 at the first learning rate, 11 ± 9 at the second, 1 in 100 above 60."""
 

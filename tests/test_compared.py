@@ -146,6 +146,7 @@ def test_words_that_a_computation_chooses_are_noticed(source):
     assert not chosen_words("for k in range(3):\n    print(f'wells {x.max():.2f}', 'and', len(x))")
 
 
+@pytest.mark.slow
 def test_what_depends_on_the_processor_passes_as_a_number_and_is_caught_as_a_word(tmp_path):
     """Planted: a cell that prints a number, and one that prints a word, which the instruction set decides."""
     code = "import torch\nlevel = torch.backends.cpu.get_cpu_capability()\nprint('level', {})"

@@ -55,6 +55,7 @@ def read(seed, monkeypatch, change=lambda cell: cell):
     return verdicts, figures
 
 
+@pytest.mark.slow
 def test_another_problem_needs_one_cell(seed, monkeypatch):
     """Two columns, degree two, 200 rows, other numbers everywhere: formulas hold, figures are drawn, nothing fails."""
     verdicts, figures = read(seed, monkeypatch)

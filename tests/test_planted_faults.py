@@ -58,6 +58,7 @@ def build(folder, *, prose="Prose.", predicted="2", code="", strict="1"):
     return done.returncode, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_the_sound_copy_builds(tmp_path):
     code, output = build(tmp_path)
     assert code == 0, output
@@ -67,12 +68,14 @@ def test_the_sound_copy_builds(tmp_path):
     assert "Two is two." in (tmp_path / "_build" / "html" / "chapters" / "claims.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_failing_cell_breaks_the_build(tmp_path):
     code, output = build(tmp_path, code="1 / 0")
     assert code != 0
     assert "ZeroDivisionError" in output
 
 
+@pytest.mark.slow
 def test_a_claim_that_parts_from_its_record_breaks_a_strict_build_only(tmp_path):
     code, output = build(tmp_path / "strict", predicted="2.5")
     assert code != 0
@@ -83,6 +86,7 @@ def test_a_claim_that_parts_from_its_record_breaks_a_strict_build_only(tmp_path)
 
 
 @pytest.mark.parametrize("prose", ["{ref}`nowhere`", "[gone](#no-such-label)"])
+@pytest.mark.slow
 def test_a_sphinx_warning_breaks_the_build(tmp_path, prose):
     code, output = build(tmp_path, prose=prose)
     assert code != 0

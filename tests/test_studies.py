@@ -63,6 +63,7 @@ def kill(process):
 
 @posix
 @pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.slow
 def test_killed_at_random_moments_a_study_ends_with_the_same_bits(whole, tmp_path, rng, jobs):
     """Killed without warning, its workers too, three times at moments drawn since it began to write."""
     kills = 0
@@ -140,6 +141,7 @@ def test_what_a_process_that_runs_is_writing_is_not_removed(whole, tmp_path):
 
 
 @posix
+@pytest.mark.slow
 def test_two_processes_on_one_directory_give_the_same_bits(whole, tmp_path):
     processes = [in_background(tmp_path, 1) for _ in range(2)]
     for process in processes:

@@ -53,6 +53,7 @@ def test_two_processes_give_the_same_results(here, tmp_path):
     assert (results.load(again)["h"] != other).any()
 
 
+@pytest.mark.slow
 def test_a_dask_cluster_gives_the_same_results(here, tmp_path):
     """Two worker processes of a local cluster, chosen by joblib's configuration alone."""
     seed, directory = here

@@ -47,6 +47,7 @@ def outline(reader, level=None, depth=0):
     return found
 
 
+@pytest.mark.slow
 def test_the_pdf_has_every_page_in_order_and_numbers(book):
     titles = []
     for name in toc_files():

@@ -254,6 +254,7 @@ def test_gibbs_draw_forgets_the_past(problem, rng, seed):
     assert np.abs(np.corrcoef(trace.fitness.T)[np.triu_indices(3, 1)]).max() < 6 / np.sqrt(n)
 
 
+@pytest.mark.slow
 def test_compiled_code_gives_the_same_bits_fresh_and_from_its_cache(tmp_path):
     code = (
         "import numpy as np, hashlib\n"
