@@ -41,7 +41,7 @@ COMPUTED = STATUSES[:4]
 CAVEAT_NEEDED = COMPUTED[1:]
 CHOICES = {
     "status": STATUSES,
-    "bound": ("", "proved", "estimated"),
+    "bound": ("", "proved", "estimated", "rounding"),
     "control": ("broken model", "rival formula"),
     "kind": ("science", "code check"),
 }
@@ -86,8 +86,9 @@ class Record:
         A test that checks the same by other means, as ``tests/file.py::name``; may be empty.
     against : str
         What the paper says or supposes that this entry speaks against, in a line; empty for most.
-    bound : {"", "proved", "estimated"}
-        Whether the bound on the systematic error follows from theory or is judged from the numbers; "" without one.
+    bound : {"", "proved", "estimated", "rounding"}
+        Whether the bound on the systematic error follows from theory, is judged from the numbers, or is for rounding
+        alone; "" without one.
     control : {"broken model", "rival formula"}
         What the measurement is told from: a model with a planted fault, or what another formula would give.
     kind : {"science", "code check"}
