@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from pbtlib.claims import PARTED, SIGNS, WORDS, Record, Verdict, in_digits
+from pbtlib.claims import PARTED, SIGNS, WORDS, Record, Verdict, compare, in_digits
 
 RULES = {
     "=": "Measured and predicted differ by no more than the tolerance.",
@@ -44,14 +44,22 @@ def card(record: Record, verdict: Verdict | None, *, anchor: str = "", cell: str
     label = ' <span class="claim-kind">code check</span>' if record.kind == "code check" else ""
     lines = [f"<p><b>{word}</b>{label} {escape(record.statement)}</p>"]
     if verdict:
-        lines += [strip(record, verdict), f"<p>{escape(verdict.numbers)}</p>"]
+        lines += [strip(record, verdict), f"<p>{escape(verdict.numbers)}{_elsewhere(verdict)}</p>"]
     if parts:
         lines.append(f"<p>{escape(PARTED)}. Recorded: {WORDS[record.status]}.</p>")
     elif record.caveat:
-        lines.append(f'<p class="claim-caveat"><i>Only so far:</i> {escape(record.caveat)}</p>')
+        only = "" if record.status == "disagrees" else "<i>Only so far:</i> "
+        lines.append(f'<p class="claim-caveat">{only}{escape(record.caveat)}</p>')
     rows = "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in _checked(record, verdict, cell) if text)
     lines.append(f"<details><summary>how it is checked</summary><dl>{rows}</dl></details>")
     return f'<div class="claim {kind}"{f" id={anchor}" if anchor else ""}>{"".join(lines)}</div>'
+
+
+def _elsewhere(verdict: Verdict) -> str:
+    """That the control is caught at another entry than the one shown, if it is."""
+    value = verdict.shown
+    here = compare(value["control"], value["predicted"], 0, value["tolerance"], relation=verdict.relation, z=1)
+    return " It is caught at others." if verdict.control_outcome == "fails" and here >= 0 else ""
 
 
 def slug(status: str) -> str:
