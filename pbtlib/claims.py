@@ -378,7 +378,7 @@ def judge(
         outcome=OUTCOMES[outcome],
         control_outcome=OUTCOMES[other],
         agrees=agrees,
-        factor=float(f"{factor:.6g}"),
+        factor=float(f"{factor:.9g}"),
         replicates=replicates,
         false_alarm=float(f"{min(1.0, tail * (2 if relation == '=' else 1) * int(uncertain.sum())):.2g}"),
     )
@@ -392,7 +392,7 @@ def _furthest(difference: NDArray[Any], tolerance: NDArray[Any], relation: str) 
 
 def in_digits(value: float, scale: float) -> str:
     """A number to two digits of its scale, such as its standard error, with a power of ten if it needs one."""
-    digits = 1 - int(np.floor(np.log10(scale))) if scale > 0 else 7
+    digits = 1 - int(np.floor(np.log10(scale) + 1e-6)) if scale > 0 else 7
     short = f"{value:.{max(digits, 0)}f}" if digits <= 6 and abs(value) < 1e6 else f"{value:.4g}"
     number, _, power = short.replace("-", "−").partition("e")
     exponent = str(int(power.replace("−", "-"))).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")) if power else ""
