@@ -34,7 +34,7 @@ def drawn(monkeypatch):
         records = parse_ledger({"two": {**ENTRY, "status": status, **(entry or {})}})
         monkeypatch.setattr(claims, "ledger", lambda: records)
         found = judge("two", **{**NUMBERS, **FOUND[status], **numbers}) if status in FOUND else None
-        return card(records["two"], found, cell="02_modelling.html#claim-two")
+        return card(records["two"], found, anchor="claim-two", cell="02_modelling.html#claim-two")
 
     return draw
 
@@ -76,7 +76,7 @@ def test_a_control_far_away_stands_at_the_end_and_says_so(drawn):
 
 def test_a_claim_that_parts_from_its_record_is_red_and_says_what_is_recorded(drawn):
     html = drawn("verified", measured=2.02)
-    assert '<div class="claim claim-bad"><p><b>Not as recorded</b>' in html
+    assert '<div class="claim claim-bad" id="claim-two"><p><b>Not as recorded</b>' in html
     assert "Recorded: Holds." in html
     assert "Only so far" not in html
 

@@ -52,7 +52,8 @@ def card(record: Record, verdict: Verdict | None, *, anchor: str = "", cell: str
         lines.append(f'<p class="claim-caveat">{only}{escape(record.caveat)}</p>')
     rows = "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in _checked(record, verdict, cell) if text)
     lines.append(f"<details><summary>how it is checked</summary><dl>{rows}</dl></details>")
-    return f'<div class="claim {kind}"{f" id={anchor}" if anchor else ""}>{"".join(lines)}</div>'
+    named = f' id="{anchor}"' if anchor else ""
+    return f'<div class="claim {kind}"{named}>{"".join(lines)}</div>'
 
 
 def _elsewhere(verdict: Verdict) -> str:
