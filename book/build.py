@@ -390,9 +390,8 @@ def found(chapters: dict[str, NotebookNode], run: int, seconds: float) -> list[s
         f"{len(verdicts) - len(parted)} of {len(verdicts)} claims as recorded."
     ]
     for name, verdict in parted:
-        control = "; its control passes too" if verdict["holds"] and verdict["control_holds"] else ""
         lines.append(
-            f"    {verdict['id']} ({name}) {'holds' if verdict['holds'] else 'does not hold'}{control}, "
+            f"    {verdict['id']} ({name}): {verdict['outcome']}, its control: {verdict['control_outcome']}, "
             f"recorded as {verdict['status']}: measured {verdict['measured']}, predicted {verdict['predicted']}, "
             f"tolerance {verdict['tolerance']}"[:300]
         )

@@ -18,22 +18,34 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtr, stdtrit
 
 from pbtlib.checks import check_array, check_number
 
-__all__ = ["STATUSES", "ClaimError", "Record", "Verdict", "claim", "compare", "judge", "ledger"]
+__all__ = ["STATUSES", "WORDS", "ClaimError", "Record", "Verdict", "claim", "compare", "judge", "ledger"]
 
-STATUSES = (
-    "verified",
-    "verified with a caveat",
-    "disagrees",
-    "proof only",
-    "cited, not proved",
-    "not yet",
-)
-"""What the ledger can record of a claim. The first three rest on a computation in a chapter."""
+WORDS = {
+    "verified": "Holds",
+    "verified with a caveat": "Holds, with a caveat",
+    "consistent with": "Consistent with",
+    "disagrees": "Refuted",
+    "proof only": "Proved",
+    "cited, not proved": "Cited",
+    "not yet": "Not yet",
+}
+"""What the ledger can record of a claim, and the word that the book says for it."""
 
-COMPUTED = STATUSES[:3]
+STATUSES = tuple(WORDS)
+COMPUTED = STATUSES[:4]
+"""These rest on a computation in a chapter."""
+CAVEAT_NEEDED = COMPUTED[1:]
+CHOICES = {
+    "status": STATUSES,
+    "bound": ("", "proved", "estimated", "rounding"),
+    "control": ("broken model", "rival formula"),
+    "kind": ("science", "code check"),
+}
+OUTCOMES = {1: "holds", 0: "consistent with", -1: "fails"}
 METADATA_KEY = "pbtlib.claim"
 PARTED = (
     "This is not what the book records. If you changed a parameter or the code, that may be the cause; "
@@ -67,13 +79,20 @@ class Record:
     status : str
         One of `STATUSES`.
     caveat : str
-        What to know; needed for "verified with a caveat" and "disagrees".
+        What to know; needed for what is computed and not simply "verified".
     depends : tuple of str
         Claims this one rests on.
     test : str
         A test that checks the same by other means, as ``tests/file.py::name``; may be empty.
     against : str
         What the paper says or supposes that this entry speaks against, in a line; empty for most.
+    bound : {"", "proved", "estimated", "rounding"}
+        Whether the bound on the systematic error follows from theory, is judged from the numbers, or is for rounding
+        alone; "" without one.
+    control : {"broken model", "rival formula"}
+        What the measurement is told from: a model with a planted fault, or what another formula would give.
+    kind : {"science", "code check"}
+        A code check is true by construction: it can only show a fault of the program.
     """
 
     id: str
@@ -87,11 +106,18 @@ class Record:
     depends: tuple[str, ...] = ()
     test: str = ""
     against: str = ""
+    bound: str = ""
+    control: str = "broken model"
+    kind: str = "science"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Outcome of one claim: the numbers, whether they and the control hold, and whether the ledger records that."""
+    """Outcome of one claim: the numbers, what they and the control say, and whether the ledger records that.
+
+    `outcome` and `control_outcome` are values of OUTCOMES, `factor` says how many standard errors are allowed, and
+    `false_alarm` bounds the probability that a true claim fails, or a false one holds, by chance.
+    """
 
     id: str
     status: str
@@ -101,10 +127,56 @@ class Verdict:
     tolerance: Any
     relation: str
     control: Any
-    holds: bool
-    control_holds: bool
+    outcome: str
+    control_outcome: str
     agrees: bool
-    line: str
+    factor: float
+    replicates: int | None
+    false_alarm: float
+
+    @property
+    def size(self) -> int:
+        """How many numbers are compared."""
+        return int(np.size(self._arrays()[0]))
+
+    @property
+    def shown(self) -> dict[str, float]:
+        """Measured, predicted, uncertainty, tolerance and control of the entry that favours the claim least."""
+        arrays = self._arrays()
+        at = _furthest(arrays[0] - arrays[1], arrays[3], self.relation)
+        return dict(zip(_NUMBERS, (float(array.flat[at]) for array in arrays), strict=True))
+
+    def _arrays(self) -> tuple[NDArray[Any], ...]:
+        return np.broadcast_arrays(*(np.asarray(getattr(self, name), float) for name in _NUMBERS))
+
+    @property
+    def numbers(self) -> str:
+        """What was measured, in words and one number each."""
+        record, value = ledger()[self.id], self.shown
+        scale = value["uncertainty"] or value["tolerance"]
+        said = {name: in_digits(number, scale) for name, number in value.items()}
+        spread = f" ± {said['uncertainty']}" if value["uncertainty"] else ""
+        many = f" (the least favourable of {self.size})" if self.size > 1 else ""
+        other = "model of which it is true" if record.status == "disagrees" else record.control
+        return (
+            f"Measured {said['measured']}{spread}{many}, predicted {SIGNS[self.relation]}{said['predicted']}. "
+            f"A {other} gives {said['control']}{' there' if many else ''}."
+        )
+
+    @property
+    def line(self) -> str:
+        """The verdict as a line of words; when reality and record part it says where."""
+        record, value = ledger()[self.id], self.shown
+        if self.agrees:
+            return f"{WORDS[record.status]}: {record.statement} {self.numbers}"
+        return (
+            f"✗ {self.id}: {self.numbers} Measured with tolerance {value['tolerance']:.2g}: {self.outcome}; "
+            f"control: {self.control_outcome}; recorded: {record.status}. {PARTED}"
+        )
+
+
+_NUMBERS = ("measured", "predicted", "uncertainty", "tolerance", "control")
+SIGNS = {"=": "", "<=": "at most ", ">=": "at least "}
 
 
 @cache
@@ -119,7 +191,7 @@ def ledger() -> dict[str, Record]:
     Raises
     ------
     ValueError
-        If an entry has an unknown field or status, lacks a caveat it needs, or depends on an unknown claim.
+        If an entry has an unknown field, status or kind, lacks a caveat it needs, or depends on an unknown claim.
     """
     with (Path(__file__).parent / "claims.toml").open("rb") as file:
         return parse_ledger(tomllib.load(file))
@@ -133,9 +205,10 @@ def parse_ledger(entries: dict[str, dict[str, Any]]) -> dict[str, Record]:
             record = Record(id=name, **{**entry, "depends": tuple(entry.get("depends", ()))})
         except TypeError as error:
             raise ValueError(f"claim {name!r} of claims.toml is malformed: {error}") from error
-        if record.status not in STATUSES:
-            raise ValueError(f"claim {name!r} has status {record.status!r}; allowed are {', '.join(STATUSES)}")
-        if record.status in ("verified with a caveat", "disagrees") and not record.caveat:
+        for field, allowed in CHOICES.items():
+            if (value := getattr(record, field)) not in allowed:
+                raise ValueError(f"claim {name!r} has {field} {value!r}; allowed are {', '.join(map(repr, allowed))}")
+        if record.status in CAVEAT_NEEDED and not record.caveat:
             raise ValueError(f"claim {name!r} is recorded as {record.status!r}; it must say why in 'caveat'")
         unknown = [other for other in record.depends if other not in entries]
         if unknown:
@@ -152,8 +225,11 @@ def compare(
     *,
     relation: str,
     z: float,
-) -> NDArray[np.bool_]:
-    """Say entry by entry whether a measurement agrees with a prediction.
+) -> NDArray[np.int_]:
+    """Say entry by entry whether a measurement agrees with a prediction: 1 if it does, -1 if not, 0 if it cannot tell.
+
+    An equality holds within its tolerance, z standard errors and the bound. An inequality holds, or fails, by more
+    than its tolerance; within it the measurement is consistent with the inequality and with its opposite.
 
     Parameters
     ----------
@@ -162,7 +238,7 @@ def compare(
     uncertainty : array_like
         Standard error of the measurement, at least 0.
     bound : array_like
-        A proved bound on its systematic error (rounding, quadrature, discretisation), at least 0.
+        A bound on its systematic error (rounding, quadrature, discretisation), at least 0.
     relation : {"=", "<=", ">="}
         How the measurement should stand to the prediction.
     z : float
@@ -171,11 +247,10 @@ def compare(
     difference = np.asarray(measured, float) - np.asarray(predicted, float)
     tolerance = z * np.asarray(uncertainty, float) + np.asarray(bound, float)
     if relation == "=":
-        return np.asarray(np.abs(difference) <= tolerance)
-    if relation == "<=":
-        return np.asarray(difference <= tolerance)
-    if relation == ">=":
-        return np.asarray(difference >= -tolerance)
+        return np.where(np.abs(difference) <= tolerance, 1, -1)
+    if relation in ("<=", ">="):
+        margin = difference if relation == ">=" else -difference
+        return np.where(margin >= tolerance, 1, np.where(margin >= -tolerance, 0, -1))
     raise ValueError(f"relation is {relation!r}; allowed are '=', '<=' and '>='")
 
 
@@ -189,6 +264,7 @@ def claim(
     bound: ArrayLike = 0.0,
     relation: str = "=",
     z: float = 5.0,
+    replicates: int | None = None,
 ) -> None:
     """Hold a measurement against a prediction, show the verdict, and compare it with the ledger.
 
@@ -209,6 +285,7 @@ def claim(
         bound=bound,
         relation=relation,
         z=z,
+        replicates=replicates,
     )
     _show(verdict)
     if not verdict.agrees and os.environ.get("PBTLIB_STRICT") == "1":
@@ -225,6 +302,7 @@ def judge(
     bound: ArrayLike = 0.0,
     relation: str = "=",
     z: float = 5.0,
+    replicates: int | None = None,
 ) -> Verdict:
     """Hold a measurement against a prediction and the outcome against the ledger.
 
@@ -240,11 +318,14 @@ def judge(
     uncertainty : array_like
         Standard error of the measurement.
     bound : array_like
-        A proved bound on its systematic error.
+        A bound on its systematic error; the ledger says whether it is proved or estimated.
     relation : {"=", "<=", ">="}
         How measured should stand to predicted.
     z : float
         Standard errors allowed. At the default 5 a right Gaussian measurement fails with probability 6e-7.
+    replicates : int, optional
+        Number of independent replicates, at least 2, if the uncertainty was estimated from few: Student's quantile of
+        the same probability then takes the place of z.
 
     Returns
     -------
@@ -263,6 +344,8 @@ def judge(
     if record.status not in COMPUTED:
         raise ValueError(f"claim {id!r} is recorded as {record.status!r}; a measured claim is one of {COMPUTED}")
     check_number("z", z, minimum=0, open_minimum=True)
+    if replicates is not None:
+        check_number("replicates", replicates, integer=True, minimum=2)
     got, want, broken = (
         check_array(n, v) for n, v in (("measured", measured), ("predicted", predicted), ("control", control))
     )
@@ -273,46 +356,31 @@ def judge(
         shapes = {"measured": got, "predicted": want, "uncertainty": error, "bound": slack, "control": broken}
         found = ", ".join(f"{name} {array.shape}" for name, array in shapes.items())
         raise ValueError(f"claim {id!r} has shapes that do not fit each other: {found}") from mismatch
-    holds, control_holds = (
-        bool(compare(array, want, error, slack, relation=relation, z=z).all()) for array in (got, broken)
+    tail = float(ndtr(-z))
+    factor = z if replicates is None else -float(stdtrit(replicates - 1, tail))
+    outcome, other = (
+        int(compare(array, want, error, slack, relation=relation, z=factor).min()) for array in (got, broken)
     )
-    expected = record.status != "disagrees"
-    agrees = holds == expected and control_holds != expected
-    tolerance = z * error + slack
+    if record.status == "disagrees":
+        agrees = outcome < 0 <= other
+    else:  # a claim that is only consistent with what was seen promises less than one that holds
+        agrees = other < 0 and outcome >= (0 if record.status == "consistent with" else 1)
+    uncertain = np.broadcast_arrays(got, want, error)[2] > 0
     return Verdict(
         id=id,
         status=record.status,
         measured=_plain(got),
         predicted=_plain(want),
         uncertainty=_plain(error),
-        tolerance=_plain(tolerance),
+        tolerance=_plain(factor * error + slack),
         relation=relation,
         control=_plain(broken),
-        holds=holds,
-        control_holds=control_holds,
+        outcome=OUTCOMES[outcome],
+        control_outcome=OUTCOMES[other],
         agrees=agrees,
-        line=_line(record, got, want, error, tolerance, broken, relation, holds, control_holds, agrees),
-    )
-
-
-def _line(
-    record: Record, got: Any, want: Any, error: Any, tolerance: Any, broken: Any, relation: str, *outcome: bool
-) -> str:
-    holds, control_holds, agrees = outcome
-    got_, want_, error_, tolerance_, broken_ = np.broadcast_arrays(got, want, error, tolerance, broken)
-    at, off = (_furthest(a - want_, tolerance_, relation) for a in (got_, broken_))
-    scale = float(tolerance_.flat[at])
-    measured, predicted = (_round(float(a.flat[at]), scale) for a in (got_, want_))
-    many = f" (worst of {got_.size})" if got_.size > 1 else ""
-    spread = f" ± {float(error_.flat[at]):.1g}" if error_.flat[at] > 0 else ""
-    control = _round(float(broken_.flat[off]), float(tolerance_.flat[off]))
-    sign = {"=": "", "<=": "at most ", ">=": "at least "}[relation]
-    mark = "✓" if agrees else "✗"
-    parted = "" if agrees else f". {PARTED}"
-    return (
-        f"{mark} {record.id}: measured {measured}{spread}{many}, predicted {sign}{predicted}, tolerance {scale:.2g}: "
-        f"{'holds' if holds else 'fails'}; control {control}: {'holds' if control_holds else 'fails'}; "
-        f"recorded: {record.status}{parted}"
+        factor=float(f"{factor:.9g}"),
+        replicates=replicates,
+        false_alarm=float(f"{min(1.0, tail * (2 if relation == '=' else 1) * int(uncertain.sum())):.2g}"),
     )
 
 
@@ -322,11 +390,13 @@ def _furthest(difference: NDArray[Any], tolerance: NDArray[Any], relation: str) 
     return int(np.argmax(wrong / np.where(tolerance > 0, tolerance, 1e-300)))
 
 
-def _round(value: float, scale: float) -> str:
-    if scale <= 0:
-        return f"{value:.6g}"
-    digits = 1 - int(np.floor(np.log10(scale)))
-    return f"{value:.{digits}f}" if 0 <= digits <= 6 else f"{value:.3g}"
+def in_digits(value: float, scale: float) -> str:
+    """A number to two digits of its scale, such as its standard error, with a power of ten if it needs one."""
+    digits = 1 - int(np.floor(np.log10(scale) + 1e-6)) if scale > 0 else 7
+    short = f"{value:.{max(digits, 0)}f}" if digits <= 6 and abs(value) < 1e6 else f"{value:.4g}"
+    number, _, power = short.replace("-", "−").partition("e")
+    exponent = str(int(power.replace("−", "-"))).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")) if power else ""
+    return f"{number} × 10{exponent}" if exponent else number
 
 
 def _plain(values: NDArray[Any]) -> Any:
@@ -345,5 +415,5 @@ def _show(verdict: Verdict) -> None:
             "text/plain": verdict.line,
             "text/html": f'<p class="claim {kind}" id="claim-{verdict.id}"{style}>{escape(verdict.line)}</p>',
         },
-        metadata={METADATA_KEY: {k: v for k, v in asdict(verdict).items() if k != "line"}},
+        metadata={METADATA_KEY: asdict(verdict)},
     )

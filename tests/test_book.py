@@ -518,10 +518,10 @@ def test_a_departure_is_named_with_its_numbers_and_what_may_have_caused_it(monke
     ]
     output = next(o for c in code_cells(notebook) for o in c.outputs if "pbtlib.claim" in o.get("metadata", {}))
     record = output["metadata"]["pbtlib.claim"]
-    record.update(agrees=False, holds=False, measured=[7.25])
+    record.update(agrees=False, outcome="fails", control_outcome="holds", measured=[7.25])
     lines = build.found({name: notebook}, 1, 61.0)
     assert record["id"] in lines[1]
-    assert "does not hold" in lines[1]
+    assert ": fails, its control: holds" in lines[1]
     assert "measured [7.25]" in lines[1]
     monkeypatch.setattr(build, "stored_on", lambda: {name: build.machine()})
     assert "pbtlib, data and claims.toml" in build.suspicion(name)

@@ -291,7 +291,7 @@ def test_the_ledger_filters_by_keyboard_and_says_how_many(browser):
     count = page.locator(".ledger-filters [role=status]")
     shown = page.locator("details.ledger:visible")
     assert count.text_content() == f"{total} of {total} claims shown."
-    for key in ("status", "chapter", "section"):
+    for key in ("status", "kind", "chapter", "section"):
         menu = page.locator(f"select[data-filter={key}]")
         menu.focus()
         page.keyboard.press("ArrowDown")

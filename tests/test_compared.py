@@ -80,17 +80,17 @@ def test_a_planted_number_is_not_compared(plant, number):
 @pytest.mark.parametrize(
     "other",
     [
-        "✗ one: measured 3 ± 1, predicted 3: holds; control 9: fails; recorded: verified",
-        "✓ one: measured 3 ± 1, predicted 3: fails; control 9: fails; recorded: verified",
-        "✓ one: measured 3 ± 1, predicted 3: holds; control 9: holds; recorded: verified",
-        "✓ one: measured 3 ± 1, predicted at most 3: holds; control 9: fails; recorded: verified",
-        "✓ one: measured 3 ± 1, predicted 3: holds; control 9: fails; recorded: disagrees",
-        "✓ two: measured 3 ± 1, predicted 3: holds; control 9: fails; recorded: verified",
+        "✗ one: Measured 3 ± 1, predicted 3. A broken model gives 9. Measured with tolerance 2: fails",
+        "Consistent with: One is one. Measured 3 ± 1, predicted 3. A broken model gives 9.",
+        "Refuted: One is one. Measured 3 ± 1, predicted 3. A broken model gives 9.",
+        "Holds: One is one. Measured 3 ± 1, predicted at most 3. A broken model gives 9.",
+        "Holds: Two is one. Measured 3 ± 1, predicted 3. A broken model gives 9.",
+        "Holds: One is one. Measured 3 ± 1, predicted 3. A rival formula gives 9.",
     ],
 )
 def test_another_verdict_or_word_is_seen(other):
-    said = "✓ one: measured 3 ± 1, predicted 3: holds; control 9: fails; recorded: verified"
-    assert compared(said) == compared(said.replace("3 ± 1", "-2.75e-3 ± 0.01"))
+    said = "Holds: One is one. Measured 3 ± 1, predicted 3. A broken model gives 9."
+    assert compared(said) == compared(said.replace("3 ± 1", "−2.75 × 10⁻³ ± 0.01"))
     assert compared(other) != compared(said)
 
 

@@ -22,6 +22,9 @@ from pbtlib.claims import claim
 claim("two", measured=1 + 1, predicted={predicted}, control=3, bound=0.1)
 {code}
 ```
+
+```{{claim}} two
+```
 """
 GENERATED = ("claims", "findings", "disagreements")
 TOC = "format: jb-book\nroot: chapters/index\nchapters:\n" + "".join(f"  - file: chapters/{n}\n" for n in GENERATED)
@@ -63,7 +66,8 @@ def test_the_sound_copy_builds(tmp_path):
     code, output = build(tmp_path)
     assert code == 0, output
     page = (tmp_path / "_build" / "html" / "chapters" / "index.html").read_text()
-    assert "recorded: verified" in page
+    assert '<div class="claim claim-verified" id="claim-two"><p><b>Holds</b> Two is two.</p>' in page
+    assert page.count('class="claim-strip" role="img"') == 2, "in place of the output, and where the text asks for it"
     assert "How this page was made" in page
     assert "Two is two." in (tmp_path / "_build" / "html" / "chapters" / "claims.html").read_text()
 
@@ -85,7 +89,7 @@ def test_a_claim_that_parts_from_its_record_breaks_a_strict_build_only(tmp_path)
     assert "claim-bad" in (tmp_path / "reader" / "_build" / "html" / "chapters" / "index.html").read_text()
 
 
-@pytest.mark.parametrize("prose", ["{ref}`nowhere`", "[gone](#no-such-label)"])
+@pytest.mark.parametrize("prose", ["{ref}`nowhere`", "[gone](#no-such-label)", "\n```{claim} nowhere\n```\n"])
 @pytest.mark.slow
 def test_a_sphinx_warning_breaks_the_build(tmp_path, prose):
     code, output = build(tmp_path, prose=prose)

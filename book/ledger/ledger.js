@@ -1,4 +1,4 @@
-// The ledger: three menus choose which entries are shown; an entry that an address points at is opened.
+// The ledger: four menus choose which entries are shown; an entry that an address points at is opened.
 (() => {
   const filters = document.querySelector(".ledger-filters");
   const entries = [...document.querySelectorAll("details.ledger")];

@@ -16,7 +16,8 @@ from docutils.nodes import make_id
 from nbformat import NotebookNode
 from sphinx.errors import SphinxError
 
-from pbtlib.claims import COMPUTED, STATUSES, Record
+from book.ledger.card import evidence, link_to_test, slug
+from pbtlib.claims import CHOICES, COMPUTED, STATUSES, WORDS, Record, Verdict
 
 KINDS = "Theorem|Lemma|Remark|Assumption|Definition|Algorithm|Proposition|Corollary|Figure|Table"
 LABELS = {"Theorem": "thm", "Proposition": "prop", "": "eq"}
@@ -25,6 +26,7 @@ REFERENCE = rf"(Section|{KINDS}) (\d+(?:\.\d+)*[A-Z]?′?|[A-D]\d+)|\(([A-D]?\d+
 MARKS = {
     "verified": "✓",
     "verified with a caveat": "≈",
+    "consistent with": "~",
     "disagrees": "≠",
     "proof only": "∎",
     "cited, not proved": "“",
@@ -193,13 +195,26 @@ def parts(records: dict[str, Record], found: dict[str, list[dict[str, Any]]], wh
 
 
 def _entries(records: dict[str, Record], verdicts: dict[str, list[dict[str, Any]]], where: Places) -> str:
-    count = Counter(record.status for record in records.values())
-    summary = " · ".join(f"{count[status]} {status}" for status in STATUSES if count[status])
-    lines = [f"**{len(records)} claims**: {summary}.\n", _filters(records, where)]
+    checks = [record for record in records.values() if record.kind == "code check"]
+    science = [record for record in records.values() if record.kind == "science"]
+    lines = [
+        f"**{len(science)} claims**: {_counted(science)}. Besides **{len(checks)} code checks**, true by construction"
+        f"{f': {_counted(checks)}' if checks else ''}.\n",
+        _filters(records, where),
+    ]
     for chapter, members in _by_chapter(records.values()).items():
         lines.append(f"## {_title(chapter, where)}\n")
         lines += [_entry(record, verdicts[record.id], records, where) for record in members]
     return "\n".join(lines)
+
+
+def _counted(records: list[Record]) -> str:
+    count = Counter(record.status for record in records)
+    return " · ".join(f"{count[status]} {_word(status)}" for status in STATUSES if count[status])
+
+
+def _word(status: str) -> str:
+    return WORDS[status][0].lower() + WORDS[status][1:]
 
 
 def _by_chapter(records: Iterable[Record]) -> dict[str, list[Record]]:
@@ -213,12 +228,8 @@ def _title(chapter: str, where: Places) -> str:
     return where.titles.get(chapter, chapter.replace("_", " ").lstrip("0123456789 ").capitalize())
 
 
-def _slug(status: str) -> str:
-    return status.split(",")[0].replace(" ", "-")
-
-
 def _filters(records: dict[str, Record], where: Places) -> str:
-    """Three menus that a script puts to use; without scripts they stay hidden and the list is whole."""
+    """Four menus that a script puts to use; without scripts they stay hidden and the list is whole."""
 
     def menu(key: str, label: str, options: dict[str, str]) -> str:
         items = "".join(f'<option value="{escape(v)}">{escape(text)}</option>' for v, text in options.items())
@@ -228,7 +239,8 @@ def _filters(records: dict[str, Record], where: Places) -> str:
     numbers = sorted({section(record, where) for record in records.values()}, key=lambda s: (not s[0].isdigit(), s))
     return (
         '<div class="ledger-filters" role="group" aria-label="Filter the ledger" hidden>'
-        + menu("status", "Status", {_slug(s): s for s in STATUSES if s in found})
+        + menu("status", "Status", {slug(s): WORDS[s] for s in STATUSES if s in found})
+        + menu("kind", "Kind", {slug(k): k for k in CHOICES["kind"] if any(r.kind == k for r in records.values())})
         + menu("chapter", "Chapter", {c: _title(c, where) for c in _by_chapter(records.values())})
         + menu("section", "Section of the paper", {n: f"Section {n}" if n[0].isdigit() else n for n in numbers})
         + '<button type="button">Show all</button>'
@@ -248,17 +260,22 @@ def _entry(record: Record, verdicts: list[dict[str, Any]], records: dict[str, Re
         ("Assumptions", escape(record.assumptions)),
         ("Caveat", escape(record.caveat)),
         ("Against", escape(record.against)),
-        *(("Measured", _numbers(verdict)) for verdict in verdicts),
+        *(
+            row
+            for v in verdicts
+            for row in (("Measured", escape(Verdict(**v).numbers)), *evidence(record, Verdict(**v)))
+        ),
         ("Rests on", ", ".join(f'<a href="#ledger-{d}">{d}</a>' for d in record.depends)),
         ("Bears", ", ".join(f'<a href="#ledger-{d}">{d}</a>' for d in bearing)),
-        ("Test", _test(record.test) if record.test else ""),
+        ("Test", link_to_test(record.test)),
     ]
     body = "".join(f"<dt>{label}</dt><dd>{text}</dd>" for label, text in rows if text)
-    status = _slug(record.status)
+    status = slug(record.status)
     return (
         f'<details class="ledger ledger-{status}" id="ledger-{record.id}" data-status="{status}" '
-        f'data-chapter="{record.chapter}" data-section="{escape(section(record, where))}">'
-        f'<summary><span class="status">{record.status}</span> {escape(record.statement)}</summary>'
+        f'data-kind="{slug(record.kind)}" data-chapter="{record.chapter}" '
+        f'data-section="{escape(section(record, where))}">'
+        f'<summary><span class="status">{WORDS[record.status]}</span> {escape(record.statement)}</summary>'
         f"<dl>{body}</dl></details>\n"
     )
 
@@ -277,13 +294,6 @@ def _figure(record: Record, where: Places, words: str = "") -> str:
     named = [anchor for said, _, anchor in statements(record, where) if said.startswith("Figure")]
     figure = named[0] if named else where.claims.get(record.id, ("", ""))[1]
     return f'<a href="{where.targets[figure][0]}.html#{figure}">{words or figure}</a>' if figure else ""
-
-
-def _test(test: str) -> str:
-    path, _, function = test.partition("::")
-    page = path.removesuffix(".py")
-    anchor = f"#{function.split('[')[0]}" if function else ""
-    return f'<a href="../{page}.html{anchor}"><code>{escape(test)}</code></a>'
 
 
 # ---------------------------------------------------------------------------------------------- two pages drawn from it
@@ -309,8 +319,8 @@ def _disagreements(records: dict[str, Record], where: Places) -> str:
         [
             f"**{len(found)} entries.**\n" if found else "None so far.\n",
             _list(found, where),
-            f'Beside these stand <a href="claims.html#status=verified-with-a-caveat">{caveats} claims that were '
-            "verified with a caveat</a>: true here, with something to know.\n",
+            f'Beside these stand <a href="claims.html#status=verified-with-a-caveat">{caveats} claims that hold '
+            "with a caveat</a>: true here, with something to know.\n",
         ]
     )
 
@@ -326,7 +336,7 @@ def _list(records: list[Record], where: Places) -> str:
         source = _linked(escape(record.source), statements(record, where))
         cell = f"#claim-{record.id}" if record.status in COMPUTED else ""
         items.append(
-            f'<li class="ledger ledger-{_slug(record.status)}"><span class="status">{record.status}</span> '
+            f'<li class="ledger ledger-{slug(record.status)}"><span class="status">{WORDS[record.status]}</span> '
             f'{escape(record.statement)}{said}<p class="ledger-note">{source}'
             f' · <a href="claims.html#ledger-{record.id}">numbers</a>'
             f' · <a href="{record.chapter}.html{cell}">{escape(_title(record.chapter, where))}</a>'
@@ -396,7 +406,7 @@ def graph(records: dict[str, Record]) -> str:
             record = records[name]
             mark = MARKS[record.status]
             boxes.append(
-                f'<a href="#ledger-{name}" class="ledger-{_slug(record.status)}"><title>{record.status}: '
+                f'<a href="#ledger-{name}" class="ledger-{slug(record.status)}"><title>{WORDS[record.status]}: '
                 f'{escape(record.statement)}</title><rect x="{x}" y="{y:g}" width="{width}" height="{height}" rx="5"/>'
                 f'<text x="{x + 8}" y="{y + 17:g}">{mark} {escape(name)}</text></a>'
             )
@@ -406,7 +416,7 @@ def graph(records: dict[str, Record]) -> str:
                 lines.append(f'<path d="M{a} {b:g}C{(a + x) / 2:g} {b:g} {(a + x) / 2:g} {c:g} {x} {c:g}"/>')
         left += across * len(columns)
     top += shelf
-    key = " · ".join(f"{MARKS[s]} {s}" for s in STATUSES if any(r.status == s for r in records.values()))
+    key = " · ".join(f"{MARKS[s]} {_word(s)}" for s in STATUSES if any(r.status == s for r in records.values()))
     return (
         f'<div class="ledger-graph" id="ledger-graph" role="region" aria-label="Graph of the claims" tabindex="0">'
         f"<p>{key}</p>"
@@ -414,17 +424,3 @@ def graph(records: dict[str, Record]) -> str:
         f'width="{wide}" height="{top}" viewBox="0 0 {wide} {top}" xmlns="http://www.w3.org/2000/svg">'
         f'<g class="edges">{"".join(lines)}</g>{"".join(boxes)}</svg></div>\n'
     )
-
-
-def _numbers(verdict: dict[str, Any]) -> str:
-    parts = [np.asarray(verdict[k], float) for k in ("measured", "predicted", "tolerance", "uncertainty")]
-    got, want, tolerance, error = (np.ravel(a) for a in np.broadcast_arrays(*parts))
-    sign = {"=": "", "<=": "at most ", ">=": "at least "}[verdict["relation"]]
-    items = [
-        f"{g:.4g}{f' ± {e:.1g}' if e > 0 else ''} (predicted {sign}{w:.4g}, tolerance {t:.2g})"
-        for g, w, t, e in zip(got, want, tolerance, error, strict=True)
-    ]
-    shown = items if len(items) <= 6 else [*items[:5], f"and {len(items) - 5} more"]
-    control = ", ".join(f"{c:.4g}" for c in np.ravel(verdict["control"])[:3])
-    found, other = ("holds" if verdict[key] else "fails" for key in ("holds", "control_holds"))
-    return f"{'; '.join(shown)}: {found}. Control {control}{'…' if np.size(verdict['control']) > 3 else ''}: {other}."
