@@ -208,7 +208,7 @@ def test_the_data_of_a_figure_are_what_it_draws(seen):
 
 
 def test_mathematics_is_typeset_without_network(browser):
-    page, _, _ = visit(browser, "chapters/02_modelling.html")
+    page, _, _ = visit(browser, "chapters/02_1_mechanism.html")
     assert page.locator("mjx-container").count() > 3
     page.context.close()
 

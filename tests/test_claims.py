@@ -16,7 +16,7 @@ from pbtlib.claims import ClaimError, claim, compare, judge, parse_ledger
 ENTRY = {
     "statement": "Two is two.",
     "source": "this book",
-    "chapter": "02_modelling",
+    "chapter": "02_1_mechanism",
     "provenance": "C",
     "assumptions": "met",
     "status": "verified",

@@ -18,8 +18,8 @@ from book.execute import FIGURES, TWINS, code_cells, from_twin
 
 browser = test_browser.browser
 PLACES = {
-    "sawtooth": "02_modelling",
-    "many_agents": "02_modelling",
+    "sawtooth": "02_1_mechanism",
+    "many_agents": "02_2_many_agents",
     "two_time_scales": "03_two_time_scales",
     "bias_noise": "03b_bilevel",
     "theorem_10": "04_convergence",
@@ -100,7 +100,7 @@ def plain_sawtooth(rng, steps, beta, runs=30, agents=10_000, updates=4):
 
 
 def test_sawtooth_is_what_plain_numpy_gives(rng):
-    (teeth,) = cells("02_modelling", "teeth")
+    (teeth,) = cells("02_1_mechanism", "teeth")
     _, distance, _ = teeth(10, 1.0, agents=100_000, updates=4)
     right, wrong = (plain_sawtooth(rng, 10, beta) for beta in (1.0, 1.5))
     seen = np.log(drawn(distance, "median")[1].reshape(4, -1)[:, [0, -1]].T)
@@ -114,7 +114,7 @@ def test_sawtooth_is_what_plain_numpy_gives(rng):
 
 
 def test_many_agents_settle_on_what_a_plain_population_gives(rng):
-    crowd, marginals, grid = cells("02_modelling", "crowd", "marginals", "axis_h")
+    crowd, marginals, grid = cells("02_2_many_agents", "crowd", "marginals", "axis_h")
 
     def population(n, updates):
         theta, h = 1.5 + rng.standard_normal(n) / 2, -1 + rng.standard_normal(n) / 2
@@ -246,7 +246,7 @@ def test_theorem_10_is_the_solution_of_the_averaged_equation():
 
 
 def test_the_landing_page_shows_training_and_copying():
-    theta, h, family = cells("02_modelling", "small_population")[0]()
+    theta, h, family = cells("e2_mechanism", "small_population")[0]()
     updates, every = 12, 11
     assert theta.shape == (every * updates + 1, 48, 2)
     z = []
@@ -426,7 +426,7 @@ def test_a_mentioned_equation_is_a_link_with_a_preview(browser):
     page.context.close()
 
 
-@pytest.mark.parametrize("name", ["02_modelling", "04_convergence", "c_proofs"])
+@pytest.mark.parametrize("name", ["02_2_many_agents", "04_convergence", "c_proofs"])
 def test_both_ends_of_a_wide_equation_can_be_scrolled_to_on_a_phone(browser, name):
     page, *_ = visit(browser, f"chapters/{name}.html", viewport={"width": 390, "height": 844})
     cut = page.evaluate(
@@ -479,8 +479,8 @@ def test_long_proofs_are_folded_until_linked_to_or_printed(browser):
         ("Theorem 10", "04_convergence.html#box-thm-10-stated"),
         ("theorem 10", "c_proofs.html#box-thm-10"),
         ("equation 22", "04_convergence.html#eq-22"),
-        ("Figure 2", "02_modelling.html#fig-2"),
-        ("Section 2.3", "02_modelling.html#"),
+        ("Figure 2", "02_1_mechanism.html#fig-2"),
+        ("Section 2.3", "02_3_chaos.html#"),
         ("Lemma 16", "c_proofs.html#box-lem-16"),
     ],
 )
