@@ -195,7 +195,7 @@ def read_csv(path):
 
 def test_the_data_of_a_figure_are_what_it_draws(seen):
     """Each point of the curve solves v/(1 + av) + σ² = v with a = β/(1 + β/2), σ = 0.3, to the digits that are kept."""
-    (figure,) = [f for f in seen("chapters/03_two_time_scales.html")["figures"] if "saturates" in f["caption"]]
+    (figure,) = [f for f in seen("chapters/e3_two_time_scales.html")["figures"] if "saturates" in f["caption"]]
     rows = [row for row in read_csv(unquote(figure["data"][7:])) if row["kind"] == "line" and "F}" in row["series"]]
     beta, v = np.array([(float(row["x"]), float(row["y"])) for row in rows]).T
     assert beta == pytest.approx(np.geomspace(0.5, 1000, 100), rel=1e-5)

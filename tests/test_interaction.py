@@ -21,7 +21,9 @@ PLACES = {
     "sawtooth": "02_1_mechanism",
     "many_agents": "02_2_many_agents",
     "two_time_scales": "03_two_time_scales",
-    "bias_noise": "03b_bilevel",
+    "worth_of_luck": "03_1_bilevel",
+    "bias_noise": "03_1_bilevel",
+    "which_peak": "two_peaks",
     "theorem_10": "04_convergence",
 }
 
@@ -197,7 +199,7 @@ def test_two_time_scales_follow_another_solver_and_an_exact_recursion():
 
 
 def test_bias_noise_is_an_integral_over_the_equilibrium():
-    (cut_at,) = cells("03b_bilevel", "cut_at")
+    (cut_at,) = cells("03_1_bilevel", "cut_at")
     nodes, weights = np.polynomial.hermite_e.hermegauss(120)
     weights = weights / weights.sum()
 
@@ -215,6 +217,44 @@ def test_bias_noise_is_an_integral_over_the_equilibrium():
         (best,), (top,) = drawn(cut, "best noise")
         assert top >= exact.max() - 5e-3
         assert abs(best - x[exact.argmax()]) <= x[1]
+
+
+def test_worth_of_luck_is_an_integral_over_the_weights():
+    (luck,) = cells("03_1_bilevel", "luck")
+    for h, s in itertools.product((-2.0, 0.5), (0.4, 2.0)):
+        says, left, right = luck(h, s)
+        product = stats.norm(h, s / 2).pdf
+        selected = integrate.quad(lambda x: product(x) * np.exp(-(x**2)), -9, 9, points=[0, h])[0]  # noqa: B023
+        (band,) = [curve for curve in left if curve.label == "their product"]
+        assert np.trapezoid(band.data["high"], band.data["x"]) == pytest.approx(selected, rel=5e-3)
+        low, high = drawn(right, "this h")[1]
+        assert high == pytest.approx(np.log(selected), abs=1e-3)
+        assert low == pytest.approx(-(h**2) - s**2 / 4, abs=1e-3)
+        assert abs(float(re.search(r"worth ([\d.]+)\.$", says)[1]) - (high - low)) < 0.006
+        for label, value in (("effective fitness", high), ("mean fitness", low)):
+            x, y = drawn(right, label)
+            assert np.interp(h, x, y) == pytest.approx(value, abs=1e-3)
+
+
+def test_which_peak_is_what_selecting_and_mutating_for_long_leaves():
+    (which_peak,) = cells("two_peaks", "which_peak")
+    x = np.linspace(-5, 5, 401)
+    weights = np.exp(np.maximum(1 - 10 * (x + 2) ** 2, 0.5 - (x - 2) ** 2))
+    for factor in (0.7, 1.5):
+        _, laws, rates = which_peak(3, factor)
+        sigma = factor * 0.3747
+        kernel = stats.norm.pdf(x[:, None], x, sigma) * (x[1] - x[0])
+        growth = {}
+        for side, label in ((x < 0, "high, sharp"), (x > 0, "low, flat")):
+            law = side / side.sum()
+            for _ in range(60):
+                law = kernel @ (weights * law) * side
+                growth[label], law = np.log(law.sum()), law / law.sum()
+            at, seen = drawn(rates, label)
+            assert np.interp(factor, at, seen) == pytest.approx(growth[label], abs=4e-3)
+        best = max(growth, key=growth.get)
+        at, density = drawn(laws, "steady state, scaled")
+        assert (at[density.argmax()] < 0) == (best == "high, sharp")
 
 
 def test_theorem_10_is_the_solution_of_the_averaged_equation():
@@ -323,7 +363,7 @@ def test_a_slider_moves_the_curve_it_says_by_keyboard(browser, name):
 
 
 def test_the_drawn_effective_fitness_is_the_closed_form(browser):
-    page, *_ = visit(browser, "chapters/03b_bilevel.html")
+    page, *_ = visit(browser, "chapters/03_1_bilevel.html")
     figure = json.loads((BUILD / "html" / "_static" / "moving" / "bias_noise.json").read_text())
     box = page.locator(".moving[data-name=bias_noise]")
     number = [c["label"] for c in figure["curves"]].index("effective fitness")
@@ -342,7 +382,7 @@ def test_the_drawn_effective_fitness_is_the_closed_form(browser):
 
 
 def test_the_curves_can_be_taken_as_a_table(browser):
-    page, *_ = visit(browser, "chapters/03b_bilevel.html", accept_downloads=True)
+    page, *_ = visit(browser, "chapters/03_1_bilevel.html", accept_downloads=True)
     box = page.locator(".moving[data-name=bias_noise]")
     with page.expect_download() as started:
         box.get_by_role("link", name="CSV").click()

@@ -133,7 +133,7 @@ def lines_changed(old, new):
 
 @pytest.mark.parametrize("editor", [copy.deepcopy, colab, vscode])
 def test_captions_and_tags_that_were_edited_reach_the_twin_and_nothing_else_does(editor, tmp_path):
-    name = "03b_bilevel"
+    name = "03_1_bilevel"
     notebook = editor(from_twin(TWINS / f"{name}.md"))
     cell = figure(notebook)
     cell.metadata["mystnb"]["figure"]["caption"] = "Another caption."
@@ -149,7 +149,7 @@ def test_captions_and_tags_that_were_edited_reach_the_twin_and_nothing_else_does
 
 
 def test_cells_can_be_added_moved_and_removed():
-    name = "03b_bilevel"
+    name = "03_1_bilevel"
     notebook = from_twin(TWINS / f"{name}.md")
     prose = [k for k, cell in enumerate(notebook.cells) if cell.cell_type == "markdown"]
     notebook.cells.insert(prose[1] + 1, nbformat.v4.new_markdown_cell("Prose after prose."))
