@@ -225,11 +225,13 @@ def compare(
     *,
     relation: str,
     z: float,
+    exact: bool = False,
 ) -> NDArray[np.int_]:
     """Say entry by entry whether a measurement agrees with a prediction: 1 if it does, -1 if not, 0 if it cannot tell.
 
     An equality holds within its tolerance, z standard errors and the bound. An inequality holds, or fails, by more
-    than its tolerance; within it the measurement is consistent with the inequality and with its opposite.
+    than its tolerance; within it the measurement is consistent with the inequality and with its opposite. If the bound
+    is rounding alone, equality belongs to the inequality, and a measurement within the bound of it does too.
 
     Parameters
     ----------
@@ -243,6 +245,8 @@ def compare(
         How the measurement should stand to the prediction.
     z : float
         How many standard errors are allowed.
+    exact : bool
+        Whether the bound is rounding alone.
     """
     difference = np.asarray(measured, float) - np.asarray(predicted, float)
     tolerance = z * np.asarray(uncertainty, float) + np.asarray(bound, float)
@@ -250,7 +254,8 @@ def compare(
         return np.where(np.abs(difference) <= tolerance, 1, -1)
     if relation in ("<=", ">="):
         margin = difference if relation == ">=" else -difference
-        return np.where(margin >= tolerance, 1, np.where(margin >= -tolerance, 0, -1))
+        needed = tolerance - (2 if exact else 0) * np.asarray(bound, float)
+        return np.where(margin >= needed, 1, np.where(margin >= -tolerance, 0, -1))
     raise ValueError(f"relation is {relation!r}; allowed are '=', '<=' and '>='")
 
 
@@ -358,8 +363,10 @@ def judge(
         raise ValueError(f"claim {id!r} has shapes that do not fit each other: {found}") from mismatch
     tail = float(ndtr(-z))
     factor = z if replicates is None else -float(stdtrit(replicates - 1, tail))
+    exact = record.bound == "rounding"
     outcome, other = (
-        int(compare(array, want, error, slack, relation=relation, z=factor).min()) for array in (got, broken)
+        int(compare(array, want, error, slack, relation=relation, z=factor, exact=exact).min())
+        for array in (got, broken)
     )
     if record.status == "disagrees":
         agrees = outcome < 0 <= other

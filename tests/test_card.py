@@ -12,7 +12,7 @@ from pbtlib.claims import WORDS, judge, ledger, parse_ledger
 ENTRY = {
     "statement": "Two is at least one < three.",
     "source": "this book",
-    "chapter": "02_modelling",
+    "chapter": "02_1_mechanism",
     "provenance": "C",
     "assumptions": "met",
     "caveat": "for small numbers",
@@ -34,7 +34,7 @@ def drawn(monkeypatch):
         records = parse_ledger({"two": {**ENTRY, "status": status, **(entry or {})}})
         monkeypatch.setattr(claims, "ledger", lambda: records)
         found = judge("two", **{**NUMBERS, **FOUND[status], **numbers}) if status in FOUND else None
-        return card(records["two"], found, anchor="claim-two", cell="02_modelling.html#claim-two")
+        return card(records["two"], found, anchor="claim-two", cell="02_1_mechanism.html#claim-two")
 
     return draw
 
@@ -51,7 +51,7 @@ def test_a_card_is_well_formed_and_begins_with_its_word(status, drawn):
     assert text_of(html).startswith(f"{WORDS[status]} Two is at least one &lt; three.")
     assert ("<svg" in html) == (status in FOUND)
     assert "✓" not in html
-    assert 'href="02_modelling.html#claim-two"' in html
+    assert 'href="02_1_mechanism.html#claim-two"' in html
     assert "http" not in html
 
 

@@ -122,7 +122,7 @@ def test_an_equality_holds_where_neither_inequality_fails(measured, predicted, u
         return int(compare(measured, predicted, uncertainty, bound, relation=relation, z=5.0))
 
     assert (found("=") == 1) == (found("<=") >= 0 and found(">=") >= 0)
-    assert found("<=") == -found(">=") or measured == predicted
+    assert found("<=") == -found(">=") or abs(measured - predicted) in (0.0, 5 * uncertainty + bound)
 
 
 @pytest.mark.parametrize(("relation", "sign"), [("<=", -1), (">=", 1)])
@@ -150,6 +150,14 @@ def test_a_claim_within_the_error_of_its_limit_is_consistent_with_it_and_not_ver
     assert judge("near", **{**close, "measured": 3}).agrees, "a claim may turn out better than its record"
     assert not judge("near", **{**close, "measured": 1}).agrees
     assert not judge("near", **{**close, "control": 1.96}).agrees, "a control must be told from the claim"
+
+
+def test_equality_belongs_to_an_inequality_whose_bound_is_rounding_alone():
+    for relation, sign in (("<=", 1), (">=", -1)):
+        at = [sign * 0.5e-12, sign * -0.5e-12, sign * 2e-12]
+        assert list(compare(at, 0.0, bound=1e-12, relation=relation, z=5, exact=True)) == [1, 1, -1]
+        assert list(compare(at, 0.0, bound=1e-12, relation=relation, z=5)) == [0, 0, -1]
+        assert list(compare(at, 0.0, 1e-3, 1e-12, relation=relation, z=5, exact=True)) == [0, 0, 0]
 
 
 @pytest.mark.parametrize("relation", ["=", ">="])
