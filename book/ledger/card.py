@@ -14,6 +14,10 @@ RULES = {
     "<=": "Measured lies below what is predicted by at least the tolerance; nearer, it is only consistent with it.",
     ">=": "Measured lies above what is predicted by at least the tolerance; nearer, it is only consistent with it.",
 }
+EXACT = {
+    "<=": "Measured lies no higher than predicted, up to rounding.",
+    ">=": "Measured lies no lower than predicted, up to rounding.",
+}
 NEAR = 4.0
 """A control that lies farther away than so many times the span of the rest is shown at the end of the strip."""
 
@@ -77,10 +81,11 @@ def link_to_test(test: str) -> str:
 
 def _checked(record: Record, verdict: Verdict | None, cell: str) -> list[tuple[str, str]]:
     where = "the cell" if verdict else "the page"
+    rules = RULES | EXACT if record.bound == "rounding" else RULES
     rows = [
         ("Claim", f'<a href="claims.html#ledger-{record.id}">{record.id}</a>, {escape(record.source)}'),
         ("Computed" if verdict else "Shown", f'<a href="{cell}">{where}</a>' if cell else ""),
-        ("Rule", RULES[verdict.relation] if verdict else ""),
+        ("Rule", rules[verdict.relation] if verdict else ""),
         *(evidence(record, verdict) if verdict else []),
         ("Values", escape(record.provenance)),
         ("Assumptions", escape(record.assumptions)),
