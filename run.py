@@ -290,7 +290,7 @@ def pytest(seed: int | None, rest: list[str], venv: Path | None = None) -> int:
     report, log = folder() / "test.xml", folder() / "test.log"
     for old in (report, log):
         old.unlink(missing_ok=True)
-    told = ["-q", "-n", "2", "--dist", "loadfile", "--color=no", f"--junitxml={report}"]
+    told = ["-q", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", "--color=no", f"--junitxml={report}"]
     chosen = [] if some(rest) else everything
     code = call("-m", "pytest", *told, *seeds, *chosen, *rest, venv=venv, log=log)
     call("-m", "book.summary", str(report), str(log), venv=venv)

@@ -13,6 +13,8 @@ from book.browser import NONE, chromium_path
 from book.build import BUILD
 from book.execute import ROOT
 
+LONGEST = ("test_takeaway.py", "test_browser.py")
+
 
 def pytest_addoption(parser):
     parser.addoption("--seed", type=int, default=20260, help="seed of the statistical tests")
@@ -37,7 +39,11 @@ def _numpy_errors_raise():
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Mark the tests of the built pages, which are the same on every processor (``-m 'not pages'``)."""
+    """Mark the tests of the built pages, the same on every processor (``-m 'not pages'``); the longest files go first.
+
+    Files are shared out between two workers whole and in this order: a long one at the end would run alone.
+    """
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
     for item in items:
         if "pages" in getattr(item, "fixturenames", ()):
             item.add_marker("pages")
