@@ -9,6 +9,12 @@ import pytest
 import run
 
 
+@pytest.fixture(autouse=True)
+def _no_pass(monkeypatch):
+    """These tests are about all passes, whichever runs them."""
+    monkeypatch.delenv("PBTLIB_PASS", raising=False)
+
+
 @pytest.fixture
 def calls(monkeypatch, tmp_path):
     """What would be run, in place of running it; nothing is prepared, and the logs of this very run are left alone."""
