@@ -64,7 +64,7 @@ def write(app: Sphinx, exception: Exception | None) -> None:
     data = json.dumps(anchors(pages), ensure_ascii=False, separators=(",", ":"))
     (Path(app.outdir) / "_static" / "anchors.js").write_text(f"window.bookAnchors = {data};\n")
     for old, new in MOVED.items():
-        if new in built:
+        if new in built and old not in built:
             title = escape(app.env.titles[f"chapters/{new}"].astext())
             (folder / f"{old}.html").write_text(PAGE.replace("{new}", new).replace("{title}", title))
 
