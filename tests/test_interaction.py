@@ -22,7 +22,8 @@ PLACES = {
     "many_agents": "02_2_many_agents",
     "two_time_scales": "03_two_time_scales",
     "worth_of_luck": "03_1_bilevel",
-    "bias_noise": "03_1_bilevel",
+    "luck_inherited": "luck_and_tuning",
+    "bias_noise": "noise_that_pays",
     "which_peak": "two_peaks",
     "theorem_10": "04_convergence",
 }
@@ -199,7 +200,7 @@ def test_two_time_scales_follow_another_solver_and_an_exact_recursion():
 
 
 def test_bias_noise_is_an_integral_over_the_equilibrium():
-    (cut_at,) = cells("03_1_bilevel", "cut_at")
+    (cut_at,) = cells("noise_that_pays", "cut_at")
     nodes, weights = np.polynomial.hermite_e.hermegauss(120)
     weights = weights / weights.sum()
 
@@ -363,7 +364,7 @@ def test_a_slider_moves_the_curve_it_says_by_keyboard(browser, name):
 
 
 def test_the_drawn_effective_fitness_is_the_closed_form(browser):
-    page, *_ = visit(browser, "chapters/03_1_bilevel.html")
+    page, *_ = visit(browser, "chapters/noise_that_pays.html")
     figure = json.loads((BUILD / "html" / "_static" / "moving" / "bias_noise.json").read_text())
     box = page.locator(".moving[data-name=bias_noise]")
     number = [c["label"] for c in figure["curves"]].index("effective fitness")
@@ -382,7 +383,7 @@ def test_the_drawn_effective_fitness_is_the_closed_form(browser):
 
 
 def test_the_curves_can_be_taken_as_a_table(browser):
-    page, *_ = visit(browser, "chapters/03_1_bilevel.html", accept_downloads=True)
+    page, *_ = visit(browser, "chapters/noise_that_pays.html", accept_downloads=True)
     box = page.locator(".moving[data-name=bias_noise]")
     with page.expect_download() as started:
         box.get_by_role("link", name="CSV").click()
