@@ -25,6 +25,7 @@ PLACES = {
     "worth_of_luck": "03_1_bilevel",
     "luck_inherited": "luck_and_tuning",
     "bias_noise": "noise_that_pays",
+    "journey": "noise_that_pays",
     "which_peak": "two_peaks",
     "theorem_10": "04_convergence",
 }
@@ -258,6 +259,20 @@ def test_inherited_luck_shows_what_the_populations_say():
     assert np.allclose(anew, 100 * (worth - 1), atol=0.05)
     assert f"on {(anew > 5).sum()} of 24" in says
     assert min(anew) > -0.01, "no penalty is better than the best"
+
+
+def test_the_journey_shows_agents_their_mean_and_on_which_side_they_are():
+    moment, gradient, cloud = cells("noise_that_pays", "moment", "gradient", "cloud")
+    sides = set()
+    for k in (0, 4, 20):
+        says, plane, _ = moment(k)
+        (bias,), (noise,) = drawn(plane, "their mean")
+        assert (bias, noise) == pytest.approx(cloud[k].mean(0), abs=5e-3)
+        assert np.allclose(drawn(plane, "agents"), cloud[k][:150].T, atol=5e-3)
+        side = "for" if gradient(bias, noise)[1] > 0 else "against"
+        assert says.endswith(f"selected {side}.")
+        sides.add(side)
+    assert sides == {"for", "against"}
 
 
 def test_worth_of_luck_is_an_integral_over_the_weights():
