@@ -285,7 +285,7 @@ def shown():
 
 
 def test_the_pages_of_the_ledger_ask_for_all_of_its_parts_and_hold_none(shown):
-    texts = [(CHAPTERS / f"{page}.md").read_text() for page in ("claims", "findings", "disagreements")]
+    texts = [(CHAPTERS / f"{page}.md").read_text() for page in ("claims", "findings")]
     assert set(re.findall(r"```\{ledger\} (\w+)", "".join(texts))) == set(shown)
     assert not any(f"ledger-{name}" in text for name in ledger() for text in texts)
     for record in ledger().values():
@@ -324,11 +324,9 @@ def test_claims_that_rest_on_each_other_are_noticed():
         ledger_page.layers(records)
 
 
-def test_every_result_of_our_own_and_every_disagreement_has_its_page(shown):
+def test_every_result_of_our_own_has_its_place_on_the_page_of_findings(shown):
     for record in ledger().values():
         assert (f'"claims.html#ledger-{record.id}"' in shown["findings"]) == ("this book" in record.source)
-        against = record.status == "disagrees" or bool(record.against)
-        assert (f'"claims.html#ledger-{record.id}"' in shown["disagreements"]) == against
 
 
 def test_tests_named_in_the_ledger_exist():

@@ -340,6 +340,31 @@ def test_the_ledger_is_whole_without_scripts(browser):
     page.context.close()
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("02_modelling.html", "02_1_mechanism.html"),
+        ("02_modelling.html#fig-2", "02_1_mechanism.html#fig-2"),
+        ("05_illustrative_examples.html#exercise-quad-anneal", "e5_quadratic.html#exercise-quad-anneal"),
+        ("05d_your_own_problem.html#no-such-place", "your_problem.html#no-such-place"),
+    ],
+)
+def test_an_old_address_leads_to_where_its_object_is_now(old, new, browser):
+    page, complaints = browser.new_page(), []
+    page.on("pageerror", lambda e: complaints.append(str(e)))
+    page.goto((HTML / "chapters").as_uri() + f"/{old}")
+    page.wait_for_url((HTML / "chapters").as_uri() + f"/{new}")
+    assert not complaints
+    page.close()
+
+
+def test_an_old_address_works_without_scripts(browser):
+    page = browser.new_context(java_script_enabled=False).new_page()
+    page.goto((HTML / "chapters" / "02_modelling.html").as_uri())
+    page.wait_for_url((HTML / "chapters" / "02_1_mechanism.html").as_uri())
+    page.context.close()
+
+
 def test_every_link_of_the_ledger_leads_somewhere():
     names = ("claims", "findings", "disagreements")
     ids = cache(lambda path: set(re.findall(r'\bid="([^"]+)"', path.read_text())))

@@ -480,7 +480,7 @@ def test_the_landing_page_rests_for_those_who_want_it(browser):
 
 def test_the_landing_page_says_it_on_one_screen_and_has_three_doors(browser):
     page, *_ = visit(browser, "chapters/index.html", viewport={"width": 1280, "height": 800})
-    for door in ("Read", "Run", "Check"):
+    for door in ("In ten minutes", "Read", "Use it"):
         card = page.locator(".sd-card", has_text=door).first
         place = card.bounding_box()
         assert place["y"] + place["height"] <= 800

@@ -25,9 +25,13 @@ claim("two", measured=1 + 1, predicted={predicted}, control=3, bound=0.1)
 
 ```{{claim}} two
 ```
+
+Measured {{measured}}`two`, {{control}}`two %` where it is broken.
 """
-GENERATED = ("claims", "findings", "disagreements")
-TOC = "format: jb-book\nroot: chapters/index\nchapters:\n" + "".join(f"  - file: chapters/{n}\n" for n in GENERATED)
+WAYS = {"findings": "# Findings\n\n```{ledger} findings\n```\n", "disagreements": "# Disagreements\n"}
+TOC = "format: jb-book\nroot: chapters/index\nchapters:\n" + "".join(
+    f"  - file: chapters/{name}\n" for name in ("claims", *WAYS)
+)
 CLAIMS = """[two]
 statement = "Two is two."
 source = "this book"
@@ -47,8 +51,9 @@ def build(folder, *, prose="Prose.", predicted="2", code="", strict="1"):
     (folder / "_toc.yml").write_text(TOC)
     (folder / "chapters" / "text").mkdir(parents=True)
     (folder / "chapters" / "references.bib").write_text("")
-    for name in GENERATED:
-        shutil.copy(ROOT / "chapters" / f"{name}.md", folder / "chapters" / f"{name}.md")
+    shutil.copy(ROOT / "chapters" / "claims.md", folder / "chapters" / "claims.md")
+    for name, text in WAYS.items():
+        (folder / "chapters" / f"{name}.md").write_text(text)
     (folder / "chapters" / "text" / "index.md").write_text(PAGE.format(prose=prose, predicted=predicted, code=code))
     done = subprocess.run(
         [sys.executable, "-m", "book.build", "book"],
@@ -68,6 +73,8 @@ def test_the_sound_copy_builds(tmp_path):
     page = (tmp_path / "_build" / "html" / "chapters" / "index.html").read_text()
     assert '<div class="claim claim-verified" id="claim-two"><p><b>Holds</b> Two is two.</p>' in page
     assert page.count('class="claim-strip" role="img"') == 2, "in place of the output, and where the text asks for it"
+    assert '<a class="claim-number reference internal" href="index.html#claim-two">2.00</a>' in page
+    assert '<a class="claim-number reference internal" href="index.html#claim-two">300%</a>' in page
     assert "How this page was made" in page
     assert "Two is two." in (tmp_path / "_build" / "html" / "chapters" / "claims.html").read_text()
 

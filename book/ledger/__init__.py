@@ -1,8 +1,9 @@
 """The ledger of claims: the card of a claim wherever a page asks for it, the ledger's pages, the tests as pages.
 
-A page asks for the card of a claim by ``{claim} ID``, and for a part of the ledger by ``{ledger} PART``. Where a claim
-is computed its card stands in place of the cell's output. All come from the notebooks beside the page, so that
-`jupyter-book build .` shows the same as `make book`.
+A page asks for the card of a claim by ``{claim} ID``, for a part of the ledger by ``{ledger} PART``, and in a sentence
+for one number of a claim by the roles ``measured``, ``predicted`` and ``control``. Where a claim is computed its card
+stands in place of the cell's output. All come from the notebooks beside the page, so that `jupyter-book build .` shows
+the same as `make book`.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import numpy as np
 from docutils import nodes
 from sphinx.addnodes import only
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.highlighting import PygmentsBridge
-from sphinx.util.docutils import SphinxDirective
+from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 import pbtlib.claims
 from book import feature
@@ -38,20 +41,88 @@ class Claim(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Return the card for pages, and its words for other forms of the book."""
-        name, env = self.arguments[0], self.env
-        if (record := pbtlib.claims.ledger().get(name)) is None:
-            raise self.error(f"claims.toml has no claim {name!r}")
-        path = Path(env.srcdir, env.docname).with_name(f"{record.chapter}.ipynb")
-        found: dict[str, pbtlib.claims.Verdict] = {}
-        if path.is_file():
-            env.note_dependency(str(path))
-            found = verdicts(path, path.stat().st_mtime_ns)
-        if record.status in pbtlib.claims.COMPUTED and name not in found:
-            raise self.error(f"claim {name!r} is recorded for {record.chapter}, which does not compute it")
-        env.note_dependency(str(RECORDS))
-        verdict = found.get(name)
+        name = self.arguments[0]
+        try:
+            record, verdict = computed(self.env, name)
+        except ValueError as error:
+            raise self.error(str(error)) from error
         html = card(record, verdict, cell=f"{record.chapter}.html" + (f"#claim-{name}" if verdict else ""))
         return [nodes.raw("", html, format="html"), only("", nodes.paragraph(text=text_of(html)), expr="not html")]
+
+
+class Number(SphinxRole):
+    """A number of a claim in a sentence: ``ID``, ``ID[2]`` for one of several, ``ID %`` in per cent.
+
+    Without an index it is the entry that favours the claim least, as on the card; what was measured has its error.
+    """
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        """Return the number, linked to the card where it is computed."""
+        try:
+            record, number = number_of(self.env, self.name, self.text)
+        except ValueError as error:
+            message = self.inliner.reporter.error(str(error), line=self.lineno)
+            return [self.inliner.problematic(self.rawtext, self.rawtext, message)], [message]
+        cell = f"{record.chapter}.html#claim-{record.id}"
+        return [nodes.reference("", number, refuri=cell, internal=True, classes=["claim-number"])], []
+
+
+def number_of(env: BuildEnvironment, field: str, text: str) -> tuple[pbtlib.claims.Record, str]:
+    """The claim that a role names, and its number in words.
+
+    Raises
+    ------
+    ValueError
+        If the text is no such name, or the claim is not computed or has no such entry.
+    """
+    asked = re.fullmatch(r"([\w-]+)(?:\[(\d+)\])?( %)?", text)
+    if not asked:
+        raise ValueError(f"{text!r} does not name a number of a claim, such as lem-8-kink or jump-survives[2] %")
+    record, verdict = computed(env, asked[1])
+    if verdict is None:
+        raise ValueError(f"claim {asked[1]!r} is not computed")
+    value, factor = entry(verdict, int(asked[2])) if asked[2] else verdict.shown, 100 if asked[3] else 1
+    scale = factor * (value["uncertainty"] or value["tolerance"] or abs(value[field]) / 100)
+    number = pbtlib.claims.in_digits(factor * value[field], scale)
+    if field == "measured" and value["uncertainty"]:
+        number += f" ± {pbtlib.claims.in_digits(factor * value['uncertainty'], scale)}"
+    return record, number + ("%" if asked[3] else "")
+
+
+def entry(verdict: pbtlib.claims.Verdict, at: int) -> dict[str, float]:
+    """Measured, predicted, uncertainty, tolerance and control of one of the numbers that a claim compares.
+
+    Raises
+    ------
+    ValueError
+        If there are not so many.
+    """
+    if at >= verdict.size:
+        raise ValueError(f"claim {verdict.id!r} compares {verdict.size} numbers, counted from 0; there is no {at}")
+    names = tuple(verdict.shown)
+    arrays = np.broadcast_arrays(*(np.asarray(getattr(verdict, name), float) for name in names))
+    return {name: float(array.flat[at]) for name, array in zip(names, arrays, strict=True)}
+
+
+def computed(env: BuildEnvironment, name: str) -> tuple[pbtlib.claims.Record, pbtlib.claims.Verdict | None]:
+    """The record of a claim, and what the notebook beside the page found; None if it is one that is not computed.
+
+    Raises
+    ------
+    ValueError
+        If there is no such claim, or it is not computed where it is recorded.
+    """
+    if (record := pbtlib.claims.ledger().get(name)) is None:
+        raise ValueError(f"claims.toml has no claim {name!r}")
+    path = Path(env.srcdir, env.docname).with_name(f"{record.chapter}.ipynb")
+    found: dict[str, pbtlib.claims.Verdict] = {}
+    if path.is_file():
+        env.note_dependency(str(path))
+        found = verdicts(path, path.stat().st_mtime_ns)
+    if record.status in pbtlib.claims.COMPUTED and name not in found:
+        raise ValueError(f"claim {name!r} is recorded for {record.chapter}, which does not compute it")
+    env.note_dependency(str(RECORDS))
+    return record, found.get(name)
 
 
 @cache
@@ -116,6 +187,8 @@ def pages_of_tests(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx."""
     app.add_directive("claim", Claim)
+    for name in ("measured", "predicted", "control"):
+        app.add_role(name, Number())
     app.connect("source-read", fill)
     app.connect("html-collect-pages", pages_of_tests)
     return feature(app, __file__)

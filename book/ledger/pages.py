@@ -190,7 +190,6 @@ def parts(records: dict[str, Record], found: dict[str, list[dict[str, Any]]], wh
         "entries": _entries(records, collect(records, found), where),
         "graph": graph(records),
         "findings": _findings(records, where),
-        "disagreements": _disagreements(records, where),
     }
 
 
@@ -296,7 +295,7 @@ def _figure(record: Record, where: Places, words: str = "") -> str:
     return f'<a href="{where.targets[figure][0]}.html#{figure}">{words or figure}</a>' if figure else ""
 
 
-# ---------------------------------------------------------------------------------------------- two pages drawn from it
+# ---------------------------------------------------------------------------------------------- a page drawn from it
 
 
 def _findings(records: dict[str, Record], where: Places) -> str:
@@ -306,23 +305,14 @@ def _findings(records: dict[str, Record], where: Places) -> str:
         f"**{len(ours)} results of this book's own**, and {len(partly)} of the paper's to which it adds a rate, a "
         "constant or a formula.\n"
     ]
-    for chapter, members in _by_chapter(ours).items():
-        lines += [f"## {_title(chapter, where)}\n", _list(members, where)]
-    lines.append("## Made explicit\n\nThe statement is the paper's; the part that the source line names is ours.\n")
-    return "\n".join([*lines, _list(partly, where)])
+    lines += [_folded(_title(chapter, where), members, where) for chapter, members in _by_chapter(ours).items()]
+    lines.append("**Made explicit.** The statement is the paper's; the part that the source line names is ours.\n")
+    return "\n".join([*lines, _folded("Rates, constants and formulas", partly, where)])
 
 
-def _disagreements(records: dict[str, Record], where: Places) -> str:
-    found = [record for record in records.values() if record.status == "disagrees" or record.against]
-    caveats = sum(record.status == "verified with a caveat" for record in records.values())
-    return "\n".join(
-        [
-            f"**{len(found)} entries.**\n" if found else "None so far.\n",
-            _list(found, where),
-            f'Beside these stand <a href="claims.html#status=verified-with-a-caveat">{caveats} claims that hold '
-            "with a caveat</a>: true here, with something to know.\n",
-        ]
-    )
+def _folded(title: str, records: list[Record], where: Places) -> str:
+    summary = f"<summary>{escape(title)} ({len(records)})</summary>"
+    return f'<details class="ledger-fold">{summary}{_list(records, where)}</details>\n'
 
 
 def _list(records: list[Record], where: Places) -> str:
