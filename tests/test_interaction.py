@@ -309,7 +309,7 @@ def test_the_cartpole_cloud_is_the_stored_population():
             off = np.abs(np.log(x[:, None] / lr)) + np.abs(np.log(y[:, None] / decay))
             wrong.append(off.min(1) > 2e-3)
             ranges.append(returns[off.argmin(1)])
-        pairs = zip(ranges[:-1], ranges[1:], strict=True)
+        pairs = itertools.pairwise(ranges)
         return np.concatenate(wrong).mean() + sum(low.max() > high.min() for low, high in pairs)
 
     for (sigma, name), generation in itertools.product(((0.1, "500 steps m=5"), (0.2, "sigma=0.2")), (2, 10)):
