@@ -85,7 +85,7 @@ def test_an_edited_caption_or_tag_is_seen(what):
 
 
 def test_an_edited_notebook_is_not_written_over(tmp_path, monkeypatch):
-    name = "07_conclusion"
+    name = "06_conclusion"
     notebook = stored(name)
     notebook.cells[0].source += "\nMine."
     nbformat.write(notebook, tmp_path / f"{name}.ipynb")
@@ -103,7 +103,7 @@ def test_stored_outputs_say_what_machine_they_were_made_on(name):
 
 def test_the_record_of_a_machine_changes_only_with_the_outputs(tmp_path, monkeypatch):
     """Executing anew on another machine what comes out the same leaves every file as it was."""
-    name = "07_conclusion"
+    name = "06_conclusion"
     for folder in ("CHAPTERS", "FIGURES"):
         monkeypatch.setattr(build, folder, tmp_path)
     monkeypatch.setattr(build, "MADE", tmp_path / "made.json")
@@ -489,16 +489,16 @@ def test_fingerprint_follows_a_changed_line_of_the_library(monkeypatch):
 def test_a_chapter_with_a_typing_error_fails_by_name_and_the_others_are_built(tmp_path, monkeypatch, capsys):
     """The book is laid out with the stored form of the one that failed, and says so."""
     shown = {}
-    good, bad = from_twin(TWINS / "07_conclusion.md"), from_twin(TWINS / "01_introduction.md")
+    good, bad = from_twin(TWINS / "06_conclusion.md"), from_twin(TWINS / "01_introduction.md")
     good.metadata["pbtlib"] = {"figures": {}, "seconds": 1.0, "on": "here"}
     typo = CellExecutionError("\n------------------\nx = !ls(\n------------------\n\nSyntaxError: never closed", "", "")
-    attempt = ({"07_conclusion": good, "01_introduction": bad}, {"01_introduction": typo}, 2)
+    attempt = ({"06_conclusion": good, "01_introduction": bad}, {"01_introduction": typo}, 2)
     monkeypatch.setattr(build, "BUILD", ROOT / "_build")
     monkeypatch.setattr(build, "attempted", lambda **_: attempt)
     monkeypatch.setattr(build, "_lay_out", shown.update)
     monkeypatch.setattr(build, "pages_built", lambda: 0)
     assert build.book() == 1
-    assert shown == {"07_conclusion": good, "01_introduction": None}
+    assert shown == {"06_conclusion": good, "01_introduction": None}
     said = capsys.readouterr()
     assert "01_introduction failed" in said.err
     assert "SyntaxError: never closed" in said.err

@@ -15,6 +15,8 @@ from test_browser import visit
 from book import numbers as reading
 from book.build import BUILD
 from book.execute import FIGURES, TWINS, code_cells, from_twin
+from pbtlib import results
+from pbtlib.studies import sweep
 from pbtlib.training import Particles
 
 browser = test_browser.browser
@@ -28,6 +30,7 @@ PLACES = {
     "journey": "noise_that_pays",
     "which_peak": "two_peaks",
     "theorem_10": "04_convergence",
+    "cartpole_cloud": "05_2_cartpole",
 }
 
 # ---------------------------------------------------------------------------------------------- the numbers
@@ -339,6 +342,43 @@ def test_theorem_10_is_the_solution_of_the_averaged_equation():
         assert np.allclose(bound, 1.5 * np.exp(-times) + 0.2, rtol=1e-3)
         holds = (seen <= bound)[times <= np.log(1.5 / 0.2)].all()
         assert ("bound holds" in says) == holds
+
+
+def stored_generation(name, generation):
+    """Learning rate, exploration decay, scaled h and mean of the last five returns, straight from the file."""
+    raw = results.load(sweep.DATA)
+    run = list(raw["run"].to_numpy()).index(name)
+    h = raw["h"].to_numpy()[run, 0, :, :, generation - 1] / 32767
+    returns = raw["window_sum"].sel(window=5).to_numpy()[run, 0, generation - 1] / 5
+    return 10 ** (-5 + 1.5 * (1 + h[:, 0])), 500 + 2250 * (1 + h[:, 1]), h, returns
+
+
+def test_the_cartpole_cloud_is_the_stored_population():
+    (cloud,) = cells("05_2_cartpole", "cloud")
+
+    def misplaced(parts, population):
+        """Share of the drawn agents that are not in the population at that fitness."""
+        lr, decay, _, returns = population
+        wrong, ranges = [], []
+        for label in ("replaced", "kept", "copied"):
+            x, y = drawn(parts, label)
+            off = np.abs(np.log(x[:, None] / lr)) + np.abs(np.log(y[:, None] / decay))
+            wrong.append(off.min(1) > 2e-3)
+            ranges.append(returns[off.argmin(1)])
+        pairs = itertools.pairwise(ranges)
+        return np.concatenate(wrong).mean() + sum(low.max() > high.min() for low, high in pairs)
+
+    for (sigma, name), generation in itertools.product(((0.1, "500 steps m=5"), (0.2, "sigma=0.2")), (2, 10)):
+        says, parts, width = cloud(sigma, generation)
+        population = stored_generation(name, generation)
+        assert sum(len(drawn(parts, label)[0]) for label in ("replaced", "kept", "copied")) > 150
+        assert misplaced(parts, population) == 0
+        assert misplaced(parts, stored_generation(name, generation - 1)) > 0.1
+        assert f"mean return is {population[3].mean():.0f}," in says
+        _, seen = drawn(width, "now")
+        assert seen == pytest.approx(population[2].std(0), rel=1e-3)
+        for label, value in zip(("learning rate", "exploration decay", "batch size"), seen, strict=True):
+            assert drawn(width, label)[1][generation - 1] == value
 
 
 def test_the_landing_page_shows_training_and_copying():

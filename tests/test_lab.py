@@ -163,7 +163,7 @@ def test_cells_can_be_added_moved_and_removed():
 
 
 def test_take_says_what_it_leaves_behind(tmp_path, monkeypatch, capsys):
-    name = "07_conclusion"
+    name = "06_conclusion"
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / f"{name}.md").write_text(twin(name))
     nbformat.write(colab(from_twin(TWINS / f"{name}.md")), tmp_path / f"{name}.ipynb")
