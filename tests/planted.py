@@ -57,6 +57,7 @@ def plant(folder: Path, fault: str | None) -> None:
     for name in ("pbtlib", "book", "data"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "vendor"))
     shutil.copytree(ROOT / "chapters" / "text", folder / "chapters" / "text")
+    shutil.copy(ROOT / "_config.yml", folder)
     if fault is not None:
         name, right, wrong = FAULTS[fault]
         path = folder / "pbtlib" / name
