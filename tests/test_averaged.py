@@ -256,6 +256,23 @@ def test_one_steady_state_from_any_start(key, other):
     assert np.abs(A.jump(steady.mass, fitness, Gibbs(2.0), kernels, 1.0) - steady.mass).sum() > 1e-4
 
 
+def test_a_weight_need_not_be_integrable_for_a_steady_state():
+    """w = (1 + h²/2)^(−1/2): one end from either side, with tails below every exponential; not so for a constant."""
+    line = A.Grid(-40.0, 40.0, 400)
+    kernels = [A.mutation_kernel(line, 1.0)]
+    starts = [1.0 * (np.abs(line.points - centre) < 1) for centre in (5.0, -9.0)]
+
+    def ends(exponent):
+        return [A.semigroup(law, exponent, kernels, 60.0) for law in starts]
+
+    right, left = ends(-np.log(1 + line.points**2 / 2) / 2)
+    assert np.abs(right - left).sum() < 1e-6
+    density = np.log(right[np.searchsorted(line.points, [2, 6, 10, 14])])
+    assert (np.diff(density, 2) < 0).all()
+    right, left = ends(np.zeros(400))
+    assert np.abs(right - left).sum() > 0.1
+
+
 def test_relaxation_rates_of_both_clocks():
     """(13) approaches its steady state at rate 1 − λ₁/λ₀, simultaneous updates by the factor λ₁/λ₀ each."""
     fitness, kernels = hill(c=4.0) + np.cos(3 * GRID.points), [A.mutation_kernel(GRID, 0.3)]

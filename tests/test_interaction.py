@@ -15,6 +15,7 @@ from test_browser import visit
 from book import numbers as reading
 from book.build import BUILD
 from book.execute import FIGURES, TWINS, code_cells, from_twin
+from pbtlib.training import Particles
 
 browser = test_browser.browser
 PLACES = {
@@ -22,7 +23,9 @@ PLACES = {
     "many_agents": "02_2_many_agents",
     "two_time_scales": "03_two_time_scales",
     "worth_of_luck": "03_1_bilevel",
-    "bias_noise": "03_1_bilevel",
+    "luck_inherited": "luck_and_tuning",
+    "bias_noise": "noise_that_pays",
+    "journey": "noise_that_pays",
     "which_peak": "two_peaks",
     "theorem_10": "04_convergence",
 }
@@ -199,7 +202,7 @@ def test_two_time_scales_follow_another_solver_and_an_exact_recursion():
 
 
 def test_bias_noise_is_an_integral_over_the_equilibrium():
-    (cut_at,) = cells("03_1_bilevel", "cut_at")
+    (cut_at,) = cells("noise_that_pays", "cut_at")
     nodes, weights = np.polynomial.hermite_e.hermegauss(120)
     weights = weights / weights.sum()
 
@@ -217,6 +220,59 @@ def test_bias_noise_is_an_integral_over_the_equilibrium():
         (best,), (top,) = drawn(cut, "best noise")
         assert top >= exact.max() - 5e-3
         assert abs(best - x[exact.argmax()]) <= x[1]
+
+
+def test_rounds_of_many_steps_in_one_draw_have_the_law_of_the_single_steps():
+    few, training, split = cells("luck_and_tuning", "few", "training", "split")
+    k, n, s, agents = 5, 20, 0.1, 4000
+    (X, y), (V, w) = split(k)
+    eigenvectors, rng = np.linalg.eigh(X.T @ X / 30)[1], np.random.default_rng(1)
+    theta, step = np.ones((agents, X.shape[1])), float(few.dt[k, 0, 0])
+    for _ in range(n):
+        gradient = (theta @ X.T - y) @ X / 30 + np.exp(-2.0) * theta
+        theta = theta - step * gradient + s * np.sqrt(step) * rng.standard_normal(theta.shape)
+
+    def drawn_at_once(n):
+        start = np.tile(eigenvectors.sum(0), (24, agents, 1))
+        return training(few, n, s)(Particles(start, np.full((24, agents, 1), -2.0)), np.random.default_rng(2))[0]
+
+    def differ(many):
+        a, b = theta @ eigenvectors, many.theta[k]
+        spread = np.hypot(a.std(0), b.std(0)) / np.sqrt(agents)
+        return np.abs(a.mean(0) - b.mean(0)).max() > 6 * spread.max() or (
+            np.abs(np.log(a.std(0) / b.std(0))).max() > 6 / np.sqrt(agents)
+        )
+
+    assert not differ(drawn_at_once(n))
+    assert differ(drawn_at_once(n - 1)), "one step fewer is noticed"
+    own = few.error(drawn_at_once(n).theta)[k]
+    assert own == pytest.approx(np.square(drawn_at_once(n).theta[k] @ eigenvectors.T @ V.T - w).mean(-1))
+
+
+def test_inherited_luck_shows_what_the_populations_say():
+    dumbbells, few, order = cells("luck_and_tuning", "dumbbells", "few", "order")
+    says, left, right = dumbbells(500, 0.03)
+    x, anew = drawn(left, "trained anew")
+    assert list(x) == list(range(1, 25))
+    h = drawn(right, "reported")[1]
+    worth = few.error(few.trained(h[np.argsort(order), None, None]))[order, 0] / few.least[order]
+    assert np.allclose(anew, 100 * (worth - 1), atol=0.05)
+    assert f"on {(anew > 5).sum()} of 24" in says
+    assert min(anew) > -0.01, "no penalty is better than the best"
+
+
+def test_the_journey_shows_agents_their_mean_and_on_which_side_they_are():
+    moment, gradient, cloud = cells("noise_that_pays", "moment", "gradient", "cloud")
+    sides = set()
+    for k in (0, 4, 20):
+        says, plane, _ = moment(k)
+        (bias,), (noise,) = drawn(plane, "their mean")
+        assert (bias, noise) == pytest.approx(cloud[k].mean(0), abs=5e-3)
+        assert np.allclose(drawn(plane, "agents"), cloud[k][:150].T, atol=5e-3)
+        side = "for" if gradient(bias, noise)[1] > 0 else "against"
+        assert says.endswith(f"selected {side}.")
+        sides.add(side)
+    assert sides == {"for", "against"}
 
 
 def test_worth_of_luck_is_an_integral_over_the_weights():
@@ -363,7 +419,7 @@ def test_a_slider_moves_the_curve_it_says_by_keyboard(browser, name):
 
 
 def test_the_drawn_effective_fitness_is_the_closed_form(browser):
-    page, *_ = visit(browser, "chapters/03_1_bilevel.html")
+    page, *_ = visit(browser, "chapters/noise_that_pays.html")
     figure = json.loads((BUILD / "html" / "_static" / "moving" / "bias_noise.json").read_text())
     box = page.locator(".moving[data-name=bias_noise]")
     number = [c["label"] for c in figure["curves"]].index("effective fitness")
@@ -382,7 +438,7 @@ def test_the_drawn_effective_fitness_is_the_closed_form(browser):
 
 
 def test_the_curves_can_be_taken_as_a_table(browser):
-    page, *_ = visit(browser, "chapters/03_1_bilevel.html", accept_downloads=True)
+    page, *_ = visit(browser, "chapters/noise_that_pays.html", accept_downloads=True)
     box = page.locator(".moving[data-name=bias_noise]")
     with page.expect_download() as started:
         box.get_by_role("link", name="CSV").click()
