@@ -334,7 +334,7 @@ def test_tests_named_in_the_ledger_exist():
         if record.test:
             path, _, function = record.test.partition("::")
             assert (ROOT / path).is_file(), record.id
-            assert f"def {function.split('[')[0]}" in (ROOT / path).read_text(), record.id
+            assert not function or f"\ndef {function.split('[')[0]}(" in (ROOT / path).read_text(), record.id
 
 
 def test_the_table_of_contents_holds_every_page():

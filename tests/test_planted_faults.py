@@ -1,4 +1,7 @@
-"""A failing cell, a claim that parts from its record, and a Sphinx warning each break the build of a small copy."""
+"""A failing cell, a claim that parts from its record, and a Sphinx warning each break the build of a small copy.
+
+A fault in the library makes the claims part that depend on it.
+"""
 
 import os
 import shutil
@@ -6,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from planted import FAULTS, verdicts
 
 from book.execute import ROOT
 
@@ -109,3 +113,19 @@ def test_a_sphinx_warning_breaks_the_build(tmp_path, prose, complaint):
     code, output = build(tmp_path, prose=prose)
     assert code != 0
     assert complaint in output
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_has_one_place_in_the_library(fault):
+    name, right, wrong = FAULTS[fault]
+    code = (ROOT / "pbtlib" / name).read_text()
+    assert code.count(right) == 1
+    assert wrong not in code
+
+
+@pytest.mark.slow
+def test_without_selection_the_claim_that_needs_it_parts_and_another_does_not():
+    said, failed = verdicts(["03_2_small_steps"], "selection off")
+    assert not failed
+    assert said["03_2_small_steps"]["replicator-mutator-exact"], "this one is solved on a grid, without agents"
+    assert not said["03_2_small_steps"]["speed-grows-with-n"]
