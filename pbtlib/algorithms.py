@@ -25,7 +25,15 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Minus:
-    """Evaluation of what is to be small: as ``evaluate`` does, with minus the recorded fitness."""
+    """Evaluation of what is to be small: as ``evaluate`` does, with minus the recorded fitness.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> trace = Trace(fitness=np.array([[0.5], [2.0]]), path=np.empty((0, 2, 1)))
+    >>> Minus()(None, trace).tolist()
+    [-0.5, -2.0]
+    """
 
     evaluate: Any = Last()  # noqa: RUF009 (frozen)
 
@@ -46,6 +54,13 @@ class Run:
         ``history.plot()`` draws it, ``history.dataset()`` is an `xarray.Dataset`.
     lineage : Lineage or None
         Who descends from whom, if it was asked for.
+
+    Examples
+    --------
+    >>> from pbtlib.problems import Quadratic
+    >>> run = pbt(Quadratic(), h=[[0.5, 0.5]] * 20, sigma=0.1, n_updates=3)
+    >>> run.state.theta.shape, run.lineage, sorted(run.history.dataset().data_vars)
+    ((20, 2), None, ['diverged', 'fitness', 'h', 'jumped'])
     """
 
     state: Particles

@@ -55,7 +55,13 @@ _RED = "border-left: 0.4em solid #c4320a; padding-left: 0.6em; background: rgb(1
 
 
 class ClaimError(AssertionError):
-    """Reality and the ledger part: a recorded status is not what the computation shows."""
+    """Reality and the ledger part: a recorded status is not what the computation shows.
+
+    Examples
+    --------
+    >>> issubclass(ClaimError, AssertionError)
+    True
+    """
 
 
 @dataclass(frozen=True)
@@ -93,6 +99,13 @@ class Record:
         What the measurement is told from: a model with a planted fault, or what another formula would give.
     kind : {"science", "code check"}
         A code check is true by construction: it can only show a fault of the program.
+
+    Examples
+    --------
+    >>> record = Record("sum", "1 + 1 = 2.", source="this book", chapter="index", provenance="C: the numbers",
+    ...                 assumptions="met", status="verified")
+    >>> record.kind, record.control
+    ('science', 'broken model')
     """
 
     id: str
@@ -117,6 +130,12 @@ class Verdict:
 
     `outcome` and `control_outcome` are values of OUTCOMES, `factor` says how many standard errors are allowed, and
     `false_alarm` bounds the probability that a true claim fails, or a false one holds, by chance.
+
+    Examples
+    --------
+    >>> verdict = judge("em-weak-order", measured=[1.01, 0.98], predicted=1.0, uncertainty=0.01, control=2.0)
+    >>> verdict.size, verdict.shown["measured"]      # the entry that favours the claim least
+    (2, 0.98)
     """
 
     id: str
@@ -192,6 +211,11 @@ def ledger() -> dict[str, Record]:
     ------
     ValueError
         If an entry has an unknown field, status or kind, lacks a caveat it needs, or depends on an unknown claim.
+
+    Examples
+    --------
+    >>> ledger()["em-weak-order"].chapter
+    'e2_mechanism'
     """
     with (Path(__file__).parent / "claims.toml").open("rb") as file:
         return parse_ledger(tomllib.load(file))
@@ -247,6 +271,11 @@ def compare(
         How many standard errors are allowed.
     exact : bool
         Whether the bound is rounding alone.
+
+    Examples
+    --------
+    >>> compare([1.0, 2.0], 1.1, uncertainty=0.05, relation="=", z=5).tolist()
+    [1, -1]
     """
     difference = np.asarray(measured, float) - np.asarray(predicted, float)
     tolerance = z * np.asarray(uncertainty, float) + np.asarray(bound, float)
@@ -280,6 +309,11 @@ def claim(
     ClaimError
         In strict mode (environment variable ``PBTLIB_STRICT=1``, as in CI), if reality and record part. Otherwise
         the verdict is shown in red and work goes on.
+
+    Examples
+    --------
+    >>> claim("em-weak-order", measured=1.01, predicted=1.0, uncertainty=0.01, control=2.0)  # doctest: +ELLIPSIS
+    Holds: ... Measured 1.010 ± 0.010, predicted 1.000. A broken model gives 2.000.
     """
     verdict = judge(
         id,
@@ -342,6 +376,12 @@ def judge(
         If the ledger has no such claim.
     ValueError
         If the recorded status says that nothing is computed, or on NaN, negative uncertainty or empty input.
+
+    Examples
+    --------
+    >>> verdict = judge("em-weak-order", measured=1.01, predicted=1.0, uncertainty=0.01, control=2.0)
+    >>> verdict.outcome, verdict.control_outcome, verdict.agrees
+    ('holds', 'fails', True)
     """
     if id not in ledger():
         raise KeyError(f"id is {id!r}; claims.toml has no such claim")

@@ -70,6 +70,12 @@ class Finding:
         Id in the ledger of the statement that this rests on.
     reason : str
         Why this verdict, and its limit.
+
+    Examples
+    --------
+    >>> answer = Finding("grid", "Is it more than a grid?", "no", 0.5, 0.4, 0.6, "gain", "a-claim", "Measured.")
+    >>> print(answer)
+    Is it more than a grid? NO. gain: 0.5 [0.4, 0.6]. Measured. (a-claim)
     """
 
     name: str
@@ -101,6 +107,12 @@ class Diagnosis:
         How many trials, and how many updates at which something was copied.
     logarithmic : tuple of str
         Hyperparameters that were taken by their decimal logarithm.
+
+    Examples
+    --------
+    >>> answer = Finding("grid", "Is it more than a grid?", "no", 0.5, 0.4, 0.6, "gain", "a-claim", "Measured.")
+    >>> Diagnosis((answer,), trials=20, updates=9, logarithmic=())["grid"].verdict
+    'no'
     """
 
     findings: tuple[Finding, ...]
@@ -187,6 +199,16 @@ def diagnose(run: xr.Dataset, *, retrained: ArrayLike | None = None, draws: int 
     ------
     ValueError
         If the run is no such data set, the draws are too few, or ``retrained`` has another length.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from pbtlib import runs
+    >>> rows = {"trial": ["a", "b"] * 2, "time": [1, 1, 2, 2], "score": [0.1, 0.4, 0.5, 0.6], "lr": [1, 2, 3, 2],
+    ...         "parent": ["b", "b", "a", "b"]}
+    >>> answer = diagnose(runs.read(pd.DataFrame(rows)))["luck"]
+    >>> answer.verdict, answer.reason
+    ('cannot tell', '2 trials are too few; at least 16 are needed.')
     """
     check_number("draws", draws, integer=True, minimum=199)
     if not {"score", "parent", "time"} <= set(run.data_vars) or "hyperparameters" not in run.attrs:

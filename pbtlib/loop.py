@@ -282,6 +282,16 @@ class Lineage:
     ----------
     h : array_like, shape (..., N, p)
         Hyperparameters at the start of the run.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pbtlib.training import Particles
+    >>> lineage = Lineage([[1.0], [2.0]])
+    >>> after = Particles(theta=np.zeros((2, 1)), h=np.array([[2.5], [2.0]]))
+    >>> lineage(0, after, np.zeros(2), Jump(who=np.array([True, False]), parent=np.array([1, 1])))
+    >>> lineage.survivors().tolist(), lineage.schedules()[:, 0, 0].tolist()
+    ([1, 2], [2.0, 2.5])
     """
 
     def __init__(self, h: ArrayLike) -> None:

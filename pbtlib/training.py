@@ -64,6 +64,13 @@ class Particles:
     ------
     ValueError
         If there is no agent, or the shapes do not agree.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Particles(theta=np.zeros((3, 2)), h=np.ones((4, 1)))
+    Traceback (most recent call last):
+    ValueError: theta has shape (3, 2) and h (4, 1); they must be (..., N, d) and (..., N, p)
     """
 
     theta: Array
@@ -75,7 +82,14 @@ class Particles:
 
 @dataclass(frozen=True)
 class UnderdampedParticles:
-    """A population whose training has momentum: θ and momentum of shape (..., N, d), h of shape (..., N, p)."""
+    """A population whose training has momentum: θ and momentum of shape (..., N, d), h of shape (..., N, p).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> UnderdampedParticles(theta=np.zeros((3, 2)), momentum=np.zeros((3, 2)), h=np.ones((3, 1))).momentum.shape
+    (3, 2)
+    """
 
     theta: Array
     momentum: Array
@@ -98,6 +112,15 @@ class Trace:
         time-averaged fitness (23) is its mean over the last axis.
     path : ndarray, shape (..., K, N, d)
         θ after every ``path_every``-th step, oldest first; K = 0 if none was asked for.
+
+    Examples
+    --------
+    >>> from pbtlib.evolution import stream
+    >>> from pbtlib.problems import Quadratic
+    >>> train = EulerMaruyama(Quadratic(1), dt=0.01, steps=100, window=3, path_every=50)
+    >>> _, trace = train(Particles([[3.0]], [[0.0, 0.1]]), stream(0, 0, "train"))
+    >>> trace.fitness.shape, trace.path.shape
+    ((1, 3), (2, 1, 1))
     """
 
     fitness: Array
@@ -109,7 +132,14 @@ class Trace:
 
 @dataclass(frozen=True)
 class Last:
-    """Evaluation by the fitness now, after the last step of training."""
+    """Evaluation by the fitness now, after the last step of training.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Last()(None, Trace(fitness=np.array([[1.0, 2.0, 6.0]]), path=np.empty((0, 1, 1)))).tolist()
+    [6.0]
+    """
 
     def __call__(self, state: Any, trace: Trace) -> Array:
         """Return the fitness, shape (..., N)."""
@@ -118,7 +148,14 @@ class Last:
 
 @dataclass(frozen=True)
 class WindowMean:
-    """Evaluation by the time average (23), over the ``window`` that training recorded."""
+    """Evaluation by the time average (23), over the ``window`` that training recorded.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> WindowMean()(None, Trace(fitness=np.array([[1.0, 2.0, 6.0]]), path=np.empty((0, 1, 1)))).tolist()
+    [3.0]
+    """
 
     def __call__(self, state: Any, trace: Trace) -> Array:
         """Return the fitness, shape (..., N)."""
@@ -133,6 +170,13 @@ class LogMeanExp:
     ----------
     beta : float
         β ≥ 0; at 0 it is the mean.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> trace = Trace(fitness=np.array([[0.0, np.log(3.0)]]), path=np.empty((0, 1, 1)))
+    >>> bool(abs(LogMeanExp(1.0)(None, trace)[0] - np.log(2.0)) < 1e-12)
+    True
     """
 
     beta: float = 1.0
@@ -248,6 +292,16 @@ class ExactOU:
         Number of equal exact steps it is cut into; matters only for what is recorded.
     window, path_every, threads
         As in `EulerMaruyama`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pbtlib.evolution import stream
+    >>> from pbtlib.problems import Quadratic
+    >>> train = ExactOU(Quadratic(1), time=np.log(2.0) / 2)
+    >>> state, _ = train(Particles([[3.0]], [[1.0, 0.0]]), stream(0, 0, "train"))
+    >>> state.theta.round(6).tolist()      # half of the way to 1
+    [[2.0]]
     """
 
     problem: Quadratic | LinearGaussian
@@ -300,6 +354,15 @@ class Underdamped:
         As in `EulerMaruyama`.
     friction : float
         The rate c > 0.
+
+    Examples
+    --------
+    >>> from pbtlib.evolution import stream
+    >>> from pbtlib.problems import Quadratic
+    >>> train = Underdamped(Quadratic(1), dt=0.05, steps=400, friction=4.0)
+    >>> state, _ = train(UnderdampedParticles([[3.0]], [[0.0]], [[1.0, 0.0]]), stream(0, 0, "train"))
+    >>> state.theta.round(3).tolist()
+    [[1.0]]
     """
 
     problem: AnyProblem
@@ -361,6 +424,14 @@ class GibbsDraw:
     ------
     TypeError
         If the problem has no such method.
+
+    Examples
+    --------
+    >>> from pbtlib.evolution import stream
+    >>> from pbtlib.problems import Quadratic
+    >>> state, trace = GibbsDraw(Quadratic(), window=3)(Particles([[9.0, 9.0]], [[1.0, 0.0]]), stream(0, 0, "train"))
+    >>> state.theta.tolist(), trace.fitness.shape      # without noise at the minimum of the loss
+    ([[1.0, 1.0]], (1, 3))
     """
 
     problem: Any

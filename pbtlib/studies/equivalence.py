@@ -21,10 +21,7 @@ from pbtlib.checks import check_number
 from pbtlib.evolution import stream
 from pbtlib.studies.study import Run, Study
 
-__all__ = [
-    "FAULTS", "MARGINS", "SIDES", "SIZES", "STUDY", "Design", "again", "compare", "compute", "curves_of", "describe",
-    "learning_curves", "pack", "plan", "runs_of",
-]  # fmt: skip
+__all__ = ["FAULTS", "MARGINS", "SIDES", "SIZES", "STUDY", "Design", "compare"]
 
 Array = NDArray[np.float64]
 Train = Callable[[Population, np.random.Generator], tuple[Population, Trace]]
@@ -77,6 +74,11 @@ class Design:
     ----------
     n_agents, n_steps, generations : int
         Agents, environment steps of a generation, generations (without evolution).
+
+    Examples
+    --------
+    >>> Design(n_agents=3).n_steps
+    250
     """
 
     n_agents: int = 30
@@ -178,6 +180,13 @@ def compare(study: xr.Dataset, side: str, reference: str = "torch", level: float
         simultaneous confidence interval. ``margin`` of each quantity. Without dimensions: ``equivalent`` (all
         intervals lie within the margins), ``different`` (some interval excludes zero), ``power``, a lower bound of
         the probability that two sides without any difference, with the noise of these, are called equivalent.
+
+    Examples
+    --------
+    >>> from pbtlib import results
+    >>> stored = results.load(results.DATA / STUDY.file)
+    >>> bool(compare(stored, "compiled")["equivalent"]), bool(compare(stored, FAULTS[0])["equivalent"])
+    (True, False)
     """
     check_number("level", level, minimum=0, maximum=1, open_minimum=True, open_maximum=True)
     both = study[list(MARGINS)].to_array("quantity")
