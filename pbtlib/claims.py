@@ -51,7 +51,11 @@ PARTED = (
     "This is not what the book records. If you changed a parameter or the code, that may be the cause; "
     "if you changed nothing, either the claim or this computation is wrong"
 )
-_RED = "border-left: 0.4em solid #c4320a; padding-left: 0.6em; background: rgb(196 50 10 / 18%); font-weight: 600"
+UNDECIDED = "Not told from its control by these data"
+_AMBER = ' style="border-left: 0.4em solid #b07400; padding-left: 0.6em"'
+_RED = (
+    ' style="border-left: 0.4em solid #c4320a; padding-left: 0.6em; background: rgb(196 50 10 / 18%); font-weight: 600"'
+)
 
 
 class ClaimError(AssertionError):
@@ -183,11 +187,19 @@ class Verdict:
         )
 
     @property
+    def undecided(self) -> bool:
+        """Whether the measurement is as claimed, and only the control is too: these data cannot tell the two apart."""
+        as_claimed = self.outcome in ("holds", self.status) and self.status != "disagrees"
+        return as_claimed and self.control_outcome != "fails"
+
+    @property
     def line(self) -> str:
         """The verdict as a line of words; when reality and record part it says where."""
         record, value = ledger()[self.id], self.shown
         if self.agrees:
             return f"{WORDS[record.status]}: {record.statement} {self.numbers}"
+        if self.undecided:
+            return f"{UNDECIDED}: {record.statement} {self.numbers} Recorded: {record.status}."
         return (
             f"✗ {self.id}: {self.numbers} Measured with tolerance {value['tolerance']:.2g}: {self.outcome}; "
             f"control: {self.control_outcome}; recorded: {record.status}. {PARTED}"
@@ -456,7 +468,9 @@ def _show(verdict: Verdict) -> None:
         encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
         print(verdict.line.encode(encoding, "namereplace").decode(encoding))  # not every terminal has a check mark
         return
-    kind, style = ("claim-ok", "") if verdict.agrees else ("claim-bad", f' style="{_RED}"')  # there is no CSS in a lab
+    kind, style = "claim-ok", ""  # there is no CSS in a lab
+    if not verdict.agrees:
+        kind, style = ("claim-open", _AMBER) if verdict.undecided else ("claim-bad", _RED)
     shell.display_pub.publish(
         data={
             "text/plain": verdict.line,
