@@ -51,7 +51,7 @@ class Run:
     state : Particles
         The population after the last update.
     history : History
-        ``history.plot()`` draws it, ``history.dataset()`` is an `xarray.Dataset`.
+        ``history.plot()`` draws it, ``history.dataset()`` is an ``xarray.Dataset``.
     lineage : Lineage or None
         Who descends from whom, if it was asked for.
 
@@ -115,14 +115,14 @@ def pbt(
     dt, steps : float, int
         Time step of Euler-Maruyama training, and how many of them make a unit of time: between two updates there are
         τ·steps, which must be whole.
-    rule : Rule
-        `Gibbs`, `Removal`, `Truncation` from `pbtlib.evolution`, or one of your own.
+    rule : `pbtlib.evolution.Rule`
+        ``Gibbs``, ``Removal``, ``Truncation`` from `pbtlib.evolution`, or one of your own.
     tau : float
         The clock τ of Algorithm 1, from 0 to 1: the duration of training between updates and the jump probability.
     window : int
         How many last steps (Algorithm 2: draws) evaluation sees.
     evaluate : callable
-        `Last`, `WindowMean`, `LogMeanExp` from `pbtlib.training`.
+        ``Last``, ``WindowMean``, ``LogMeanExp`` from `pbtlib.training`.
     maximise : bool
         False for a ``fitness`` that is to be small; the history shows it as it is.
     diverged : {"error", "replace"}

@@ -188,7 +188,7 @@ def slow_operator(mass: Array, fitness: Array, rule: Rule, kernels: Sequence[Arr
         Cell masses.
     fitness : ndarray, same shape
         F(θ,h) for (5), effective fitness 𝓕(h) for (12).
-    rule : Rule
+    rule : `pbtlib.evolution.Rule`
         From `pbtlib.evolution`; it sees all cells as one population.
     kernels : sequence of ndarray
         Mutation matrices of the last one or two axes.
@@ -238,9 +238,9 @@ def jump(mass: Array, fitness: Array, rule: Rule, kernels: Sequence[Array], tau:
     --------
     >>> import numpy as np
     >>> from pbtlib.evolution import Gibbs
-    >>> law, fitness = np.array([0.5, 0.5]), np.array([0.0, np.log(3.0)])
-    >>> jump(law, fitness, Gibbs(1.0), [np.eye(2)], tau=0.4).round(6).tolist()
-    [0.4, 0.6]
+    >>> blur = np.array([[0.9, 0.1], [0.1, 0.9]])
+    >>> jump(np.array([1.0, 0.0]), np.zeros(2), Gibbs(1.0), [blur], tau=0.5).round(6).tolist()
+    [0.95, 0.05]
     """
     check_number("tau", tau, minimum=0, maximum=1, open_minimum=True)
     gain, loss = slow_operator(mass, fitness, rule, kernels)
@@ -308,6 +308,13 @@ def solve(
     -------
     ndarray, shape times.shape + mass.shape
 
+    Raises
+    ------
+    ValueError
+        If times decrease or a step is too long for the rule: see `jump`.
+    TypeError
+        If dt is no number.
+
     Examples
     --------
     >>> import numpy as np
@@ -354,6 +361,11 @@ def semigroup(mass: Array, exponent: Array, kernels: Sequence[Array], times: Arr
     Returns
     -------
     ndarray, shape times.shape + mass.shape
+
+    Raises
+    ------
+    ValueError
+        If mass and exponent have different shapes, are not finite, or there is no mass.
 
     Examples
     --------

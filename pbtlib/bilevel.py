@@ -333,8 +333,8 @@ def estimate(values: ArrayLike, beta: float = 1.0, *, effective: float | None = 
     beta : float
         Selection pressure β ≥ 0.
     effective : float, optional
-        Number of independent draws that these are worth (`effective_sample_size` of the weights, or of F at β = 0);
-        n by default.
+        Number of independent draws that these are worth; n by default. It is the
+        `pbtlib.estimates.effective_sample_size` of the weights, or of F at β = 0.
 
     Returns
     -------

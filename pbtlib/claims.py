@@ -1,6 +1,6 @@
 """The claims ledger: what is claimed, what was measured, and whether the two agree.
 
-`claims.toml` beside this file records every claim of the paper and of this book with its status. A chapter calls
+``claims.toml`` beside this file records every claim of the paper and of this book with its status. A chapter calls
 `claim` next to the computation; the verdict is printed there, kept in the notebook's output for the ledger page, and
 compared with the recorded status.
 """
@@ -36,6 +36,7 @@ WORDS = {
 """What the ledger can record of a claim, and the word that the book says for it."""
 
 STATUSES = tuple(WORDS)
+"""What the ledger can record."""
 COMPUTED = STATUSES[:4]
 """These rest on a computation in a chapter."""
 CAVEAT_NEEDED = COMPUTED[1:]
@@ -70,7 +71,7 @@ class ClaimError(AssertionError):
 
 @dataclass(frozen=True)
 class Record:
-    """One entry of `claims.toml`.
+    """One entry of ``claims.toml``.
 
     Attributes
     ----------
@@ -132,8 +133,8 @@ class Record:
 class Verdict:
     """Outcome of one claim: the numbers, what they and the control say, and whether the ledger records that.
 
-    `outcome` and `control_outcome` are values of OUTCOMES, `factor` says how many standard errors are allowed, and
-    `false_alarm` bounds the probability that a true claim fails, or a false one holds, by chance.
+    ``outcome`` and ``control_outcome`` are "holds", "consistent with" or "fails", ``factor`` says how many standard
+    errors are allowed, and ``false_alarm`` bounds the probability that a true claim fails, or a false one holds, by chance.
 
     Examples
     --------
@@ -188,7 +189,7 @@ class Verdict:
 
     @property
     def undecided(self) -> bool:
-        """Whether the measurement is as claimed, and only the control is too: these data cannot tell the two apart."""
+        """Whether the measurement is as claimed but the control is too, so that these data cannot tell."""
         as_claimed = self.outcome in ("holds", self.status) and self.status != "disagrees"
         return as_claimed and self.control_outcome != "fails"
 
@@ -212,7 +213,7 @@ SIGNS = {"=": "", "<=": "at most ", ">=": "at least "}
 
 @cache
 def ledger() -> dict[str, Record]:
-    """Read `claims.toml`.
+    """Read ``claims.toml``.
 
     Returns
     -------
@@ -360,7 +361,7 @@ def judge(
     Parameters
     ----------
     id : str
-        Key of `claims.toml`.
+        Key of ``claims.toml``.
     measured, predicted : array_like
         What the computation gave and what the theory says; with arrays every entry must agree.
     control : array_like

@@ -39,10 +39,10 @@ LEVEL = 0.01
 """Two-sided error probability of every interval, and of every test."""
 
 MIN_TRIALS = 16
-"""With fewer trials nothing is said: a regression with three coefficients and its error needs about as many."""
+"""With fewer trials nothing is said, since a regression with three coefficients and its error needs about as many."""
 
 MIN_UPDATES = 6
-"""With fewer intervals between updates nothing is said: Student's interval at 1 % is four standard errors wide here."""
+"""With fewer intervals between updates nothing is said, since Student's interval is four standard errors wide here."""
 
 FORGETS = 0.2
 """Training counts as relaxed if at most this part of a lead in luck is left after an interval."""

@@ -45,7 +45,7 @@ BLOCK = 16_384
 
 
 Rule: TypeAlias = Callable[..., tuple[Array, Array]]
-"""A selection rule: ``rule(fitness, mass, rng=None) -> (gain, loss)``, all arrays of shape (..., N)."""
+"""A selection rule is called ``rule(fitness, mass, rng=None) -> (gain, loss)``, all arrays of shape (..., N)."""
 
 
 def stream(seed: int, k: int, role: str, *sub: int) -> np.random.Generator:
@@ -291,7 +291,7 @@ class Selection:
 
     Attributes
     ----------
-    rule : Rule
+    rule : `pbtlib.evolution.Rule`
         The selection rule; agents carry mass 1/N.
     tau : float
         Time since the last update, 0 < τ ≤ 1. An agent jumps with probability τ·loss/mass.
@@ -609,7 +609,7 @@ class GaussianMutation:
         return replace(state, h=moved)  # type: ignore[type-var]
 
     def check(self, state: Any) -> None:
-        """Raise unless σ and the box are of the length of h, and h lies in the box; `evolve` asks this at its start."""
+        """Raise unless σ and the box are of the length of h, and h lies in the box: asked at the start of a run."""
         _check_length("sigma", self.sigma, np.shape(state.h)[-1])
         if isinstance(self.project, Box):
             self.project.check("h", state.h)

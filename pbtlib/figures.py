@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 __all__ = ["LINES", "PALETTE", "band", "history", "style"]
 
 PALETTE = sns.color_palette(["#0173b2", "#cf8000", "#008c67", "#b33c00", "#cc78bc", "#7a5230", "#333333", "#8c8c8c"])
-"""Seaborn's palette for colour-blind readers, darkened: three to one or more against white; paired with `LINES`."""
+"""Seaborn's palette for colour-blind readers, darkened to three to one or more against white, paired with `LINES`."""
 
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 3)), (0, (3, 3)))
 """Line styles, one for each colour, so that a figure is legible in greyscale."""

@@ -47,7 +47,7 @@ class Model:
     fitness : ndarray, shape (n_θ, n_h)
     kernel : ndarray, shape (n_h, n_h)
         Mutation of h.
-    rule : Rule
+    rule : `pbtlib.evolution.Rule`
 
     Examples
     --------
@@ -99,7 +99,7 @@ def model(
         The amplitude s > 0, or s(h).
     sigma : float
         Mutation strength σ, 0 or at least h.step.
-    rule : Rule
+    rule : `pbtlib.evolution.Rule`
         Selection rule of `pbtlib.evolution`, such as ``Gibbs(beta)``.
     boundary : {"reflect", "project"}
         What mutation does at the ends of the h grid.
@@ -140,11 +140,9 @@ def effective_fitness(model: Model, beta: float = 1.0) -> Array:
 
     Examples
     --------
-    >>> from pbtlib.averaged import Grid
-    >>> from pbtlib.evolution import Gibbs
-    >>> g = Grid(-3.0, 3.0, 41)
-    >>> m = model(g, g, loss=lambda θ, h: (θ - h) ** 2, fitness=lambda θ, h: -(θ**2), noise=1.0, sigma=0.3,
-    ...           rule=Gibbs(1.0))
+    >>> from pbtlib import Gibbs, averaged
+    >>> g = averaged.Grid(-3.0, 3.0, 41)
+    >>> m = model(g, g, loss=lambda θ, h: (θ - h) ** 2, fitness=lambda θ, h: -(θ**2), noise=1, sigma=0.3, rule=Gibbs())
     >>> int(effective_fitness(m).argmax())      # h = 0, in the middle
     20
     """
@@ -205,13 +203,10 @@ def relax(mass: Array, model: Model, time: float, *, steps: int = 1) -> Array:
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from pbtlib.averaged import Grid
-    >>> from pbtlib.evolution import Gibbs
-    >>> g = Grid(-3.0, 3.0, 41)
-    >>> m = model(g, g, loss=lambda θ, h: (θ - h) ** 2, fitness=lambda θ, h: -(θ**2), noise=1.0, sigma=0.3,
-    ...           rule=Gibbs(1.0))
-    >>> law = relax(np.full((41, 41), 1 / 41**2), m, 1e9)
+    >>> from pbtlib import Gibbs, averaged
+    >>> g = averaged.Grid(-3.0, 3.0, 41)
+    >>> m = model(g, g, loss=lambda θ, h: (θ - h) ** 2, fitness=lambda θ, h: -(θ**2), noise=1, sigma=0.3, rule=Gibbs())
+    >>> law = relax(m.equilibrium[::-1] / 41, m, 1e9)
     >>> bool(abs(41 * law - m.equilibrium).max() < 1e-6)
     True
     """
@@ -239,11 +234,9 @@ def propagator(model: Model, time: float) -> Array:
 
     Examples
     --------
-    >>> from pbtlib.averaged import Grid
-    >>> from pbtlib.evolution import Gibbs
-    >>> g = Grid(-3.0, 3.0, 41)
-    >>> m = model(g, g, loss=lambda θ, h: (θ - h) ** 2, fitness=lambda θ, h: -(θ**2), noise=1.0, sigma=0.3,
-    ...           rule=Gibbs(1.0))
+    >>> from pbtlib import Gibbs, averaged
+    >>> g = averaged.Grid(-3.0, 3.0, 41)
+    >>> m = model(g, g, loss=lambda θ, h: (θ - h) ** 2, fitness=lambda θ, h: -(θ**2), noise=1, sigma=0.3, rule=Gibbs())
     >>> P = propagator(m, 0.5)
     >>> P.shape, bool(P.min() >= 0)
     ((41, 41, 41), True)
@@ -305,13 +298,10 @@ def solve(mass: Array, model: Model, times: ArrayLike, *, dt: float = 0.01, epsi
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from pbtlib.averaged import Grid
-    >>> from pbtlib.evolution import Gibbs
-    >>> g = Grid(-3.0, 3.0, 41)
-    >>> m = model(g, g, loss=lambda θ, h: (θ - h) ** 2, fitness=lambda θ, h: -(θ**2), noise=1.0, sigma=0.3,
-    ...           rule=Gibbs(1.0))
-    >>> laws = solve(np.full((41, 41), 1 / 41**2), m, [1.0, 2.0], dt=0.1, epsilon=0.1)
+    >>> from pbtlib import Gibbs, averaged
+    >>> g = averaged.Grid(-3.0, 3.0, 41)
+    >>> m = model(g, g, loss=lambda θ, h: (θ - h) ** 2, fitness=lambda θ, h: -(θ**2), noise=1, sigma=0.3, rule=Gibbs())
+    >>> laws = solve(m.equilibrium / 41, m, [1.0, 2.0], dt=0.1, epsilon=0.1)
     >>> laws.shape, bool(abs(laws.sum((1, 2)) - 1).max() < 1e-12)
     ((2, 41, 41), True)
     """
@@ -350,13 +340,10 @@ def algorithm_1(
 
     Examples
     --------
-    >>> import numpy as np
-    >>> from pbtlib.averaged import Grid
-    >>> from pbtlib.evolution import Gibbs
-    >>> g = Grid(-3.0, 3.0, 41)
-    >>> m = model(g, g, loss=lambda θ, h: (θ - h) ** 2, fitness=lambda θ, h: -(θ**2), noise=1.0, sigma=0.3,
-    ...           rule=Gibbs(1.0))
-    >>> laws = algorithm_1(np.full((41, 41), 1 / 41**2), m, 3, tau=0.5)
+    >>> from pbtlib import Gibbs, averaged
+    >>> g = averaged.Grid(-3.0, 3.0, 41)
+    >>> m = model(g, g, loss=lambda θ, h: (θ - h) ** 2, fitness=lambda θ, h: -(θ**2), noise=1, sigma=0.3, rule=Gibbs())
+    >>> laws = algorithm_1(m.equilibrium / 41, m, 3, tau=0.5)
     >>> laws.shape, bool(abs(laws.sum((1, 2)) - 1).max() < 1e-12)
     ((4, 41, 41), True)
     """

@@ -106,7 +106,8 @@ def evolve(
         ``(state, rng) -> (state, trace)``, such as `pbtlib.training.EulerMaruyama`. Each of the five operators may
         also have a method ``at(k)``, such as a `Schedule`, which returns the operator of update k.
     evaluate : callable
-        ``(state, trace) -> fitness``, shape (..., N): `pbtlib.training.Last`, the fitness now; `WindowMean`, (23).
+        ``(state, trace) -> fitness``, shape (..., N), such as `pbtlib.training.Last`, the fitness now, and
+        `pbtlib.training.WindowMean`, (23).
     select : callable
         ``(fitness, rng) -> Jump``, such as `pbtlib.evolution.Selection`, which also says what becomes of agents that
         diverged.

@@ -26,7 +26,7 @@ __all__ = ["DATA", "as_json", "commit", "load", "load_arrays", "provenance", "sa
 
 _HERE = Path(__file__).resolve().parent
 DATA = _HERE / "data" if (_HERE / "data").is_dir() else _HERE.parent / "data"
-"""The folder of the book's data: inside an installed package, beside it in a checkout."""
+"""The folder of the book's data, inside an installed package, beside it in a checkout."""
 
 _LIBRARIES = ("numpy", "scipy", "numba", "torch", "gymnasium", "pbtlib")
 

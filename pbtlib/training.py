@@ -201,7 +201,7 @@ class EulerMaruyama:
     One step is :math:`\theta \leftarrow \theta - \Delta t\,\nabla_\theta L + s(h)\sqrt{\Delta t}\,\Sigma^{1/2}\xi`.
 
     Weak order 1. For the quadratic example its own invariant variance is :math:`h_2^2/(4(1-\Delta t))`, not the
-    :math:`h_2^2/4` of (25). Exactly `Quadratic`, `Himmelblau` and `LinearGaussian` run in one compiled loop; any other
+    :math:`h_2^2/4` of (25). Exactly the three classes of `pbtlib.problems` run in one compiled loop; any other
     problem, a subclass of them too, runs block by block through its own functions, which get read-only arrays.
 
     Attributes
@@ -245,9 +245,7 @@ class EulerMaruyama:
     threads: int | None = field(default=None, compare=False, metadata=ASIDE)
 
     def __post_init__(self) -> None:
-        _check_contract(self.problem)
-        check_number("dt", self.dt, minimum=0, open_minimum=True)
-        _check_recording(self)
+        _check_training(self, "dt")
 
     def __call__(self, state: S, rng: np.random.Generator) -> tuple[S, Trace]:
         """Train each agent, ``(state, rng) -> (state, trace)``, for any state with fields ``theta`` and ``h``."""
@@ -313,8 +311,7 @@ class ExactOU:
     threads: int | None = field(default=None, compare=False, metadata=ASIDE)
 
     def __post_init__(self) -> None:
-        check_number("time", self.time, minimum=0, open_minimum=True)
-        _check_recording(self)
+        _check_training(self, "time")
         if type(self.problem) not in (Quadratic, LinearGaussian):
             raise TypeError(
                 f"problem is {self.problem!r}; an exact transition needs a gradient known to be linear, so exactly a "
@@ -375,10 +372,7 @@ class Underdamped:
     threads: int | None = field(default=None, compare=False, metadata=ASIDE)
 
     def __post_init__(self) -> None:
-        _check_contract(self.problem)
-        check_number("dt", self.dt, minimum=0, open_minimum=True)
-        check_number("friction", self.friction, minimum=0, open_minimum=True)
-        _check_recording(self)
+        _check_training(self, "dt", "friction")
         Sigma = noise_covariance(self.problem)
         if Sigma is not None and not np.array_equal(Sigma, np.eye(len(Sigma))):
             raise ValueError(f"problem has Sigma = {Sigma}; momentum needs the identity")
@@ -477,13 +471,14 @@ class _Recording(Protocol):
     def threads(self) -> int | None: ...
 
 
-def _check_contract(problem: Any) -> None:
-    missing = [name for name in ("gradient", "fitness", "noise") if not callable(getattr(problem, name, None))]
+def _check_training(self: _Recording, *positive: str) -> None:
+    """Check the problem, these numbers, and what is recorded."""
+    missing = [name for name in ("gradient", "fitness", "noise") if not callable(getattr(self.problem, name, None))]
     if missing:
-        raise TypeError(f"problem is {problem!r}; it needs the method{'s' * (len(missing) > 1)} {', '.join(missing)}")
-
-
-def _check_recording(self: _Recording) -> None:
+        plural = "s" * (len(missing) > 1)
+        raise TypeError(f"problem is {self.problem!r}; it needs the method{plural} {', '.join(missing)}")
+    for name in positive:
+        check_number(name, getattr(self, name), minimum=0, open_minimum=True)
     check_number("steps", self.steps, integer=True, minimum=1)
     check_number("window", self.window, integer=True, minimum=1, maximum=self.steps)
     check_number("path_every", self.path_every, integer=True, minimum=0)

@@ -132,7 +132,7 @@ def new_agent(theta: NDArray[np.float32], setting: Setting = Setting()) -> Agent
     ----------
     theta : ndarray of float32, shape (4610,)
         The weights in the order of `pack`, such as `pbtlib.cartpole.setting.initial_weights` draws.
-    setting : Setting
+    setting : pbtlib.cartpole.setting.Setting
 
     Examples
     --------
@@ -217,7 +217,7 @@ def train(
         Environment steps; each is followed by one gradient step as soon as the replay holds a batch.
     rng : numpy.random.Generator
         The only source of randomness, of the environment too.
-    setting : Setting
+    setting : pbtlib.cartpole.setting.Setting
 
     Returns
     -------
@@ -298,7 +298,7 @@ def training(
     ----------
     n_steps : int
         Environment steps of a generation.
-    setting : Setting, optional
+    setting : pbtlib.cartpole.setting.Setting, optional
 
     Returns
     -------
@@ -309,10 +309,9 @@ def training(
     --------
     >>> import numpy as np
     >>> from pbtlib.cartpole.population import new_population
-    >>> start = new_population(np.zeros((2, 3)), np.random.default_rng(0))
-    >>> state, trace = training(120)(start, np.random.default_rng(1))
-    >>> state.clock.ravel().tolist(), bool((trace.count >= 1).all())
-    ([120, 120], True)
+    >>> two = new_population([[0.0, 0.0, -1.0], [0.0, 0.0, 1.0]], np.random.default_rng(0))
+    >>> training(100)(two, np.random.default_rng(1))[0].updates.ravel().tolist()      # a batch of 32, none of 128
+    [69, 0]
     """
     common = setting or Setting()
 

@@ -30,7 +30,7 @@ Array = NDArray[np.float64]
 Train = Callable[[Population, np.random.Generator], tuple[Population, Trace]]
 
 WINDOWS = (1, 2, 5, 10)
-"""Lengths m of the fitness window (23): 1, 2, 5 [code], 10 [C]."""
+"""Lengths m of the fitness window (23), 1, 2, 5 [code] and 10 [C]."""
 
 LARGEST = 32767
 """Most agents, and most steps of a generation, so the largest sum of returns too: two bytes for each in packed data."""
@@ -45,9 +45,9 @@ class Experiment:
     Attributes
     ----------
     n_agents : int
-        N, at least 1/q unless there is no evolution, at most `LARGEST`.
+        N, at least 1/q unless there is no evolution, at most 32767.
     n_steps : int
-        Environment steps of a generation, at most `LARGEST`. The paper has 200 [C], 500 [code], 1000 [code].
+        Environment steps of a generation, at most 32767. The paper has 200 [C], 500 [code], 1000 [code].
     generations : int
         Number of slow updates.
     m : int
@@ -63,7 +63,7 @@ class Experiment:
         What else a copy has: see `pbtlib.cartpole.population.copying`.
     start : tuple of tuples of float
         Scaled hyperparameters that the agents start with, in turns. None: every agent draws its own.
-    setting : Setting
+    setting : pbtlib.cartpole.setting.Setting
 
     Examples
     --------
@@ -335,7 +335,7 @@ def run(
 
     Returns
     -------
-    state : Population
+    state : pbtlib.cartpole.population.Population
         The population after the last update.
     record : xarray.Dataset
         As `Record.dataset` and, for the lengths `WINDOWS` that fit into a generation, `Windows.dataset` describe. In

@@ -122,8 +122,9 @@ def new_population(h: ArrayLike, rng: np.random.Generator, setting: Setting | No
     h : array_like, shape (N, 3)
         Scaled hyperparameters in [−1, 1].
     rng : numpy.random.Generator
-        A fresh stream; agent i draws its weights (`initial_weights`) from the stream's i-th child.
-    setting : Setting, optional
+        A fresh stream; agent i draws its weights from the stream's i-th child, as
+        `pbtlib.cartpole.setting.initial_weights` does.
+    setting : pbtlib.cartpole.setting.Setting, optional
 
     Examples
     --------
@@ -168,7 +169,7 @@ def training(
     ----------
     n_steps : int
         Environment steps of a generation; each is followed by one gradient step once the replay holds a batch.
-    setting : Setting, optional
+    setting : pbtlib.cartpole.setting.Setting, optional
     threads : int, optional
         Agents trained at a time; all processors by default. It changes no bit of the result.
     advance : callable, optional

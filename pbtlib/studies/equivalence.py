@@ -30,7 +30,7 @@ FAULTS = ("learning rate times 1.3", "target never synchronised", "batch size ig
 """Planted faults of the compiled population that the comparison has to notice."""
 
 MARGINS = {"return": 10.0, "distance": 0.03, "value": 0.03}
-"""Largest difference that counts as equal: a tenth of the longest episode, 7 per cent of the way of θ and of Q."""
+"""Largest difference that counts as equal, a tenth of the longest episode, 7 per cent of the way of θ and of Q."""
 
 
 def learning_curves(train: Train, state: Population, generations: int, seed: int, role: str, fault: str = "") -> Array:
@@ -40,7 +40,7 @@ def learning_curves(train: Train, state: Population, generations: int, seed: int
     ----------
     train : callable
         Fast operator of the torch agents or of the compiled population.
-    state : Population
+    state : pbtlib.cartpole.population.Population
     generations : int
     seed : int
     role : str
@@ -87,7 +87,7 @@ class Design:
 
 
 SIZES = {"paper": (10, Design()), "quick": (2, Design(n_agents=3, n_steps=130, generations=2))}
-"""Number of seeds and design: of what the book shows, and of what takes some seconds."""
+"""Number of seeds and design, of what the book shows, and of what takes some seconds."""
 
 SIDES = ("torch", "compiled", "compiled again", *FAULTS)
 
@@ -167,7 +167,7 @@ def compare(study: xr.Dataset, side: str, reference: str = "torch", level: float
     Parameters
     ----------
     study : xarray.Dataset
-        As `pack` returns.
+        The study's data file, as `pbtlib.results.load` returns it.
     side, reference : str
         Names of the sides.
     level : float
@@ -230,15 +230,7 @@ def again(path: str | Path) -> float:
 
 
 STUDY = Study(
-    name="equivalence",
-    title="CartPole: the compiled population against PyTorch",
-    file="cartpole_equivalence.nc",
-    page="d_reinforcement_learning",
-    seconds={"quick": 10, "paper": 775},
-    plan=plan,
-    compute=compute,
-    pack=pack,
-    describe=describe,
-    again=again,
-    agreement=0.6,
-)
+    name="equivalence", title="CartPole: the compiled population against PyTorch", file="cartpole_equivalence.nc",
+    page="d_reinforcement_learning", seconds={"quick": 10, "paper": 775},
+    plan=plan, compute=compute, pack=pack, describe=describe, again=again, agreement=0.6,
+)  # fmt: skip

@@ -26,7 +26,7 @@ from pbtlib import results
 __all__ = ["SCALES", "Run", "Study"]
 
 SCALES = ("quick", "paper")
-"""Sizes of a study: one that is made in a minute to see how it goes, and the one whose results the book stores."""
+"""Sizes of a study, one that is made in a minute to see how it goes, and the one whose results the book stores."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ class Study:
         directory : path-like
             Folder for one file per run and the checkpoints of unfinished ones.
         n_jobs : int, optional
-            Processes; by default what `joblib.parallel_config` says, else 1.
+            Processes; by default what ``joblib.parallel_config`` says, else 1.
         progress : bool
             Whether to show a bar of finished runs and the time left.
 

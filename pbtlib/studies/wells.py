@@ -132,7 +132,7 @@ SETTINGS: dict[str, Setting] = {
     "|h₂| ≤ 1": Setting(box=1.0),
     "Δt = 0.0005": Setting(dt=5e-4, steps=200, updates=150),
 }
-"""The settings of the study: the reference, then one thing changed at a time."""
+"""The settings of the study, the reference, then one thing changed at a time."""
 
 QUICK = {
     "reference": Setting(updates=40, replicates=2 * BLOCK),
@@ -445,14 +445,6 @@ def _append(data: xr.Dataset, new: xr.Dataset, name: str, block: int) -> xr.Data
 
 
 STUDY = Study(
-    name="wells",
-    title="Himmelblau's function: which well wins",
-    file="one_well.nc",
-    page="which_well_wins",
-    seconds={"quick": 10, "paper": 4_800},
-    plan=plan,
-    compute=compute,
-    pack=pack,
-    describe=describe,
-    again=again,
-)
+    name="wells", title="Himmelblau's function: which well wins", file="one_well.nc", page="which_well_wins",
+    seconds={"quick": 10, "paper": 4_800}, plan=plan, compute=compute, pack=pack, describe=describe, again=again,
+)  # fmt: skip
