@@ -134,7 +134,8 @@ class Verdict:
     """Outcome of one claim: the numbers, what they and the control say, and whether the ledger records that.
 
     ``outcome`` and ``control_outcome`` are "holds", "consistent with" or "fails", ``factor`` says how many standard
-    errors are allowed, and ``false_alarm`` bounds the probability that a true claim fails, or a false one holds, by chance.
+    errors are allowed, and ``false_alarm`` bounds the probability that a true claim fails, or a false one holds, by
+    chance.
 
     Examples
     --------
