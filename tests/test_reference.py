@@ -6,6 +6,7 @@ import types
 from pathlib import Path
 
 import pytest
+import yaml
 
 import pbtlib
 from book.reference import imported, keep_bars
@@ -57,3 +58,21 @@ def test_a_function_without_an_example_is_found():
 
 def test_what_the_package_offers_is_in_the_reference():
     assert {f"pbtlib.{room}" for room in pbtlib._PLACE.values()} <= set(LIBRARY)
+
+
+@pytest.mark.parametrize(
+    ("role", "target", "may_lead_nowhere"),
+    [
+        ("py:class", "numpy.ndarray", True),
+        ("py:class", "array_like", True),
+        ("py:class", "N", True),
+        ("py:class", "Gausian", False),
+        ("py:class", "pbtlib.evolution.Selektion", False),
+        ("py:obj", "check_nmuber", False),
+    ],
+)
+def test_a_misspelt_name_of_the_library_stops_the_build_and_a_type_in_words_does_not(role, target, may_lead_nowhere):
+    config = yaml.safe_load((ROOT / "_config.yml").read_text())["sphinx"]["config"]
+    assert config["default_role"] == "py:obj"
+    ignored = [all(map(re.fullmatch, pair, (role, target))) for pair in config["nitpick_ignore_regex"]]
+    assert any(ignored) == may_lead_nowhere

@@ -19,7 +19,7 @@ LAYERS = ((64, 4), (64, 64), (2, 64))
 """(outputs, inputs) of the three affine maps of the Q-network, with ReLU between them."""
 
 WEIGHTS = sum(outputs * (inputs + 1) for outputs, inputs in LAYERS)
-"""Length of the vector θ of one agent, 4610: W₁, b₁, W₂, b₂, W₃, b₃, matrices row by row, as torch orders them."""
+"""Length of the vector θ of one agent, 4610 (W₁, b₁, W₂, b₂, W₃, b₃, matrices row by row, as in torch)."""
 
 TINY = 1e-30
 """Size up to which a running mean of Adam counts as zero, so that none decays to a denormal number.
