@@ -25,7 +25,15 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Minus:
-    """Evaluation of what is to be small: as ``evaluate`` does, with minus the recorded fitness."""
+    """Evaluation of what is to be small: as ``evaluate`` does, with minus the recorded fitness.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> trace = Trace(fitness=np.array([[0.5], [2.0]]), path=np.empty((0, 2, 1)))
+    >>> Minus()(None, trace).tolist()
+    [-0.5, -2.0]
+    """
 
     evaluate: Any = Last()  # noqa: RUF009 (frozen)
 
@@ -43,9 +51,16 @@ class Run:
     state : Particles
         The population after the last update.
     history : History
-        ``history.plot()`` draws it, ``history.dataset()`` is an `xarray.Dataset`.
+        ``history.plot()`` draws it, ``history.dataset()`` is an ``xarray.Dataset``.
     lineage : Lineage or None
         Who descends from whom, if it was asked for.
+
+    Examples
+    --------
+    >>> from pbtlib.problems import Quadratic
+    >>> run = pbt(Quadratic(), h=[[0.5, 0.5]] * 20, sigma=0.1, n_updates=3)
+    >>> run.state.theta.shape, run.lineage, sorted(run.history.dataset().data_vars)
+    ((20, 2), None, ['diverged', 'fitness', 'h', 'jumped'])
     """
 
     state: Particles
@@ -100,14 +115,14 @@ def pbt(
     dt, steps : float, int
         Time step of Euler-Maruyama training, and how many of them make a unit of time: between two updates there are
         τ·steps, which must be whole.
-    rule : Rule
-        `Gibbs`, `Removal`, `Truncation` from `pbtlib.evolution`, or one of your own.
+    rule : `pbtlib.evolution.Rule`
+        ``Gibbs``, ``Removal``, ``Truncation`` from `pbtlib.evolution`, or one of your own.
     tau : float
         The clock τ of Algorithm 1, from 0 to 1: the duration of training between updates and the jump probability.
     window : int
         How many last steps (Algorithm 2: draws) evaluation sees.
     evaluate : callable
-        `Last`, `WindowMean`, `LogMeanExp` from `pbtlib.training`.
+        ``Last``, ``WindowMean``, ``LogMeanExp`` from `pbtlib.training`.
     maximise : bool
         False for a ``fitness`` that is to be small; the history shows it as it is.
     diverged : {"error", "replace"}

@@ -53,6 +53,11 @@ class Grid:
         The ends of the interval, edges of the outermost cells.
     n : int
         Number of cells, at least 2.
+
+    Examples
+    --------
+    >>> Grid(0.0, 1.0, 4).points.tolist()
+    [0.125, 0.375, 0.625, 0.875]
     """
 
     lower: float
@@ -87,13 +92,25 @@ def tabulate(function: Callable[..., ArrayLike], *grids: Grid) -> Array:
     Returns
     -------
     ndarray, shape (n_1, …)
+
+    Examples
+    --------
+    >>> tabulate(lambda x, y: x * y, Grid(0.0, 1.0, 2), Grid(0.0, 2.0, 2)).tolist()
+    [[0.125, 0.375], [0.375, 1.125]]
     """
     mesh = np.meshgrid(*(g.points for g in grids), indexing="ij")
     return np.array(np.broadcast_to(check_array("function", function(*mesh)), mesh[0].shape))
 
 
 def cell_masses(density: Callable[..., ArrayLike], *grids: Grid) -> Array:
-    """Return the cell masses of a density known up to a factor: its values at the centres, normalised to sum 1."""
+    """Return the cell masses of a density known up to a factor: its values at the centres, normalised to sum 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> cell_masses(lambda h: np.where(h > 0, 3.0, 1.0), Grid(-1.0, 1.0, 2)).tolist()
+    [0.25, 0.75]
+    """
     values = check_array("density", tabulate(density, *grids), minimum=0)
     if not values.sum() > 0:
         raise ValueError("density is zero on the whole grid; it must have some mass there")
@@ -121,6 +138,12 @@ def mutation_kernel(grid: Grid, sigma: float, *, boundary: str = "reflect") -> A
     ------
     ValueError
         If 0 < σ < grid.step.
+
+    Examples
+    --------
+    >>> kernel = mutation_kernel(Grid(-1.0, 1.0, 20), 0.2)
+    >>> kernel.shape, bool(abs(kernel.sum(0) - 1).max() < 1e-12)
+    ((20, 20), True)
     """
     check_number("sigma", sigma, minimum=0)
     if 0 < sigma < grid.step * (1 - 1e-12):
@@ -165,7 +188,7 @@ def slow_operator(mass: Array, fitness: Array, rule: Rule, kernels: Sequence[Arr
         Cell masses.
     fitness : ndarray, same shape
         F(θ,h) for (5), effective fitness 𝓕(h) for (12).
-    rule : Rule
+    rule : `pbtlib.evolution.Rule`
         From `pbtlib.evolution`; it sees all cells as one population.
     kernels : sequence of ndarray
         Mutation matrices of the last one or two axes.
@@ -179,6 +202,15 @@ def slow_operator(mass: Array, fitness: Array, rule: Rule, kernels: Sequence[Arr
     ------
     ValueError
         If the shapes do not agree, or the rule's gain is no law or its loss negative.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pbtlib.evolution import Gibbs
+    >>> law, fitness = np.array([0.5, 0.5]), np.array([0.0, np.log(3.0)])
+    >>> gain, loss = slow_operator(law, fitness, Gibbs(1.0), [np.eye(2)])
+    >>> gain.round(6).tolist(), loss.tolist()
+    ([0.25, 0.75], [0.5, 0.5])
     """
     if np.shape(fitness) != mass.shape:
         raise ValueError(f"fitness has shape {np.shape(fitness)}; the law has {mass.shape}")
@@ -201,6 +233,14 @@ def jump(mass: Array, fitness: Array, rule: Rule, kernels: Sequence[Array], tau:
     ------
     ValueError
         If some agents would jump with probability above 1, as removal of the unfit can ask for.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pbtlib.evolution import Gibbs
+    >>> blur = np.array([[0.9, 0.1], [0.1, 0.9]])
+    >>> jump(np.array([1.0, 0.0]), np.zeros(2), Gibbs(1.0), [blur], tau=0.5).round(6).tolist()
+    [0.95, 0.05]
     """
     check_number("tau", tau, minimum=0, maximum=1, open_minimum=True)
     gain, loss = slow_operator(mass, fitness, rule, kernels)
@@ -226,6 +266,12 @@ def march(mass: Array, times: ArrayLike, dt: float, step: Callable[[Array, float
         Largest step.
     step : callable
         ``step(law, length)`` returns the next law.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> march(np.array([1.0]), [1.0, 2.0], 0.5, lambda law, step: law * (1 - step)).tolist()
+    [[0.25], [0.0625]]
     """
     moments = check_array("times", times, minimum=0)
     check_number("dt", dt, minimum=0, open_minimum=True)
@@ -261,6 +307,23 @@ def solve(
     Returns
     -------
     ndarray, shape times.shape + mass.shape
+
+    Raises
+    ------
+    ValueError
+        If times decrease or a step is too long for the rule: see `jump`.
+    TypeError
+        If dt is no number.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pbtlib.evolution import Gibbs
+    >>> grid = Grid(-4.0, 4.0, 80)
+    >>> start = cell_masses(lambda h: np.exp(-((h + 2) ** 2)), grid)
+    >>> end = solve(start, -(grid.points**2), Gibbs(1.0), [mutation_kernel(grid, 0.3)], 20.0, dt=0.1)
+    >>> bool(abs(end.sum() - 1) < 1e-12), bool(abs(end @ grid.points) < 0.1)      # the optimum is at zero
+    (True, True)
     """
     check_number("dt", dt, minimum=0, maximum=1, open_minimum=True)
 
@@ -298,6 +361,20 @@ def semigroup(mass: Array, exponent: Array, kernels: Sequence[Array], times: Arr
     Returns
     -------
     ndarray, shape times.shape + mass.shape
+
+    Raises
+    ------
+    ValueError
+        If mass and exponent have different shapes, are not finite, or there is no mass.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pbtlib.evolution import Gibbs
+    >>> law, fitness, still = np.array([0.5, 0.5]), np.array([0.0, 1.0]), [np.eye(2)]
+    >>> exact, close = semigroup(law, fitness, still, 1.0), solve(law, fitness, Gibbs(1.0), still, 1.0, dt=0.01)
+    >>> bool(abs(exact - close).max() < 1e-5)
+    True
     """
     mass, exponent = _check_law(mass, "exponent", exponent)
     moments = check_array("times", times, minimum=0)
@@ -325,6 +402,13 @@ class SteadyState:
         log λ₀.
     ratios : ndarray, shape (k,)
         λ_n/λ₀, decreasing from 1; the second is the factor by which simultaneous updates approach the steady state.
+
+    Examples
+    --------
+    >>> grid = Grid(-4.0, 4.0, 80)
+    >>> state = steady_state(-(grid.points**2), [mutation_kernel(grid, 0.5)])
+    >>> state.mass.shape, round(state.rate, 3)      # λ₁/λ₀ = 1/2 for this curvature and σ
+    ((80,), 0.5)
     """
 
     mass: Array
@@ -355,6 +439,14 @@ def steady_state(exponent: Array, kernels: Sequence[Array], *, k: int = 2) -> St
     ------
     ValueError
         If a kernel is not symmetric, or the exponent not finite.
+
+    Examples
+    --------
+    >>> from pbtlib.gaussian import log_growth
+    >>> grid = Grid(-4.0, 4.0, 80)
+    >>> state = steady_state(-(grid.points**2), [mutation_kernel(grid, 0.5)])
+    >>> bool(abs(state.log_growth - log_growth([2.0], 0.5)) < 1e-3)
+    True
     """
     exponent = check_array("exponent", exponent, min_ndim=1)
     check_number("k", k, integer=True, minimum=2, maximum=exponent.size - 1)
@@ -382,6 +474,15 @@ def log_rayleigh(mass: Array, exponent: Array, kernels: Sequence[Array]) -> floa
     """Return log R[ρ], R = ⟨wρ, K_σ(wρ)⟩/∫wρ² with w = e^𝓕: it never decreases along (13) and tends to log λ₀.
 
     The paper has no such functional (Remark 11 leaves it open). Parameters as in `steady_state`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> grid = Grid(-4.0, 4.0, 80)
+    >>> exponent, kernels = -(grid.points**2), [mutation_kernel(grid, 0.5)]
+    >>> start = cell_masses(lambda h: np.exp(-((h + 2) ** 2)), grid)
+    >>> log_rayleigh(start, exponent, kernels) < steady_state(exponent, kernels).log_growth
+    True
     """
     _check_symmetric(kernels)
     mass, exponent = _check_law(mass, "exponent", exponent)
@@ -414,6 +515,15 @@ def replicator_mutator(
     Returns
     -------
     ndarray, shape times.shape + mass.shape
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> grid = Grid(-4.0, 4.0, 80)
+    >>> start = cell_masses(lambda h: np.exp(-((h + 2) ** 2)), grid)
+    >>> end = replicator_mutator(start, -(grid.points**2), [grid], 0.5, 10.0, dt=0.1)
+    >>> bool(abs(end.sum() - 1) < 1e-12), bool(abs(end @ grid.points) < 0.1)
+    (True, True)
     """
     check_number("sigma", sigma, minimum=0, open_minimum=True)
     mass, fitness = _check_law(mass, "fitness", fitness)

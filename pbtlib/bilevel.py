@@ -67,6 +67,13 @@ def log_mean_exp(values: ArrayLike, beta: float = 1.0, weights: ArrayLike | None
     ------
     ValueError
         If β or a weight is negative, or all weights of a row are zero.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> values = [0.0, np.log(3.0)]
+    >>> bool(abs(log_mean_exp(values) - np.log(2.0)) < 1e-12), float(log_mean_exp([1.0, 2.0], beta=0.0))
+    (True, 1.5)
     """
     check_number("beta", beta, minimum=0)
     F = check_array("values", values, min_ndim=1)
@@ -98,6 +105,12 @@ def gauss_hermite(mean: ArrayLike, covariance: ArrayLike, n: int = 20) -> tuple[
     nodes : ndarray, shape (..., n^d, d)
     weights : ndarray, shape (n^d,)
         Sum to 1.
+
+    Examples
+    --------
+    >>> nodes, weights = gauss_hermite(mean=[0.0], covariance=[[4.0]], n=3)
+    >>> nodes.shape, round(float(weights @ nodes[:, 0] ** 2), 6)
+    ((3, 1), 4.0)
     """
     check_number("n", n, integer=True, minimum=1)
     mu = check_array("mean", mean, min_ndim=1)
@@ -171,6 +184,12 @@ def effective_fitness(
     ------
     ValueError
         If α, β or the limit is not positive, or if an integrand has not fallen to e⁻⁴⁰ of its maximum at the limit.
+
+    Examples
+    --------
+    >>> value = effective_fitness(lambda θ: -(θ**2), lambda θ: θ**2, alpha=2.0, centre=0.0)
+    >>> round(value, 4)      # −½ log(1 + 1/2)
+    -0.2027
     """
     check_number("alpha", alpha, minimum=0, open_minimum=True)
     check_number("beta", beta, minimum=0, open_minimum=True)
@@ -193,6 +212,12 @@ def soft_minimum(loss: Function, alpha: float, centre: float, *, limit: float = 
 
     Parameters and errors as in `effective_fitness`. The Laplace principle, with
     :math:`\frac1{2\alpha}\log(\alpha L''/2\pi)` to leading order for the difference.
+
+    Examples
+    --------
+    >>> import math
+    >>> round(soft_minimum(lambda θ: θ**2 + 3.0, alpha=math.pi, centre=0.0), 6)
+    3.0
     """
     check_number("alpha", alpha, minimum=0, open_minimum=True)
     best = float(np.asarray(loss(np.asarray(centre))))
@@ -212,6 +237,11 @@ def penalised_fitness(fitness: Function, loss: Function, alpha: float, centre: f
         As in `effective_fitness`, vectorised.
     limit : float
         The supremum is searched in |θ − θ*| ≤ limit: on a grid that is geometric about θ*, then by Brent's method.
+
+    Examples
+    --------
+    >>> round(penalised_fitness(lambda θ: θ, lambda θ: θ**2, alpha=1.0, centre=0.0), 6)
+    0.25
     """
     check_number("alpha", alpha, minimum=0, open_minimum=True)
     check_number("limit", limit, minimum=0, open_minimum=True)
@@ -243,6 +273,14 @@ def donsker_varadhan(fitness: ArrayLike, prior: ArrayLike, nu: ArrayLike) -> Arr
     Returns
     -------
     ndarray, shape (...)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> fitness, prior = np.array([0.0, np.log(3.0)]), np.array([0.5, 0.5])
+    >>> best = donsker_varadhan(fitness, prior, [0.25, 0.75])      # at the law that selection makes of the prior
+    >>> bool(abs(best - log_mean_exp(fitness)) < 1e-12)
+    True
     """
     F, mu, q = (check_array(n, v, min_ndim=1) for n, v in (("fitness", fitness), ("prior", prior), ("nu", nu)))
     for name, law in (("prior", mu), ("nu", q)):
@@ -269,6 +307,12 @@ class Estimate:
         Standard error, from the sample (delta method).
     bias : ndarray
         Leading term of its bias, from the sample.
+
+    Examples
+    --------
+    >>> found = estimate([1.0, 3.0], beta=0.0)
+    >>> float(found.value), float(found.bias)
+    (2.0, 0.0)
     """
 
     value: Array
@@ -289,13 +333,19 @@ def estimate(values: ArrayLike, beta: float = 1.0, *, effective: float | None = 
     beta : float
         Selection pressure β ≥ 0.
     effective : float, optional
-        Number of independent draws that these are worth (`effective_sample_size` of the weights, or of F at β = 0);
-        n by default.
+        Number of independent draws that these are worth; n by default. It is the
+        `pbtlib.estimates.effective_sample_size` of the weights, or of F at β = 0.
 
     Returns
     -------
     Estimate
         Entries of shape (...).
+
+    Examples
+    --------
+    >>> found = estimate([1.0, 3.0], beta=1.0)
+    >>> bool(found.value > 2), bool(found.error > 0), bool(found.bias < 0)
+    (True, True, True)
     """
     F = check_array("values", values, min_ndim=1)
     n = F.shape[-1]
@@ -329,6 +379,12 @@ class Assumption9:
         Of (iii), positive.
     c_u, c_l, M : float
         Of (ii), positive, :math:`c_l \le c_u`; infinite, zero and zero where no growth is known.
+
+    Examples
+    --------
+    >>> square = Assumption9(centre=0.0, eta=1.0, nu=0.5, F_inf=1.0, c_u=1.0, c_l=1.0, M=1.0)      # the gap |h|²
+    >>> round(square.resolution(0.2), 6)
+    0.005
     """
 
     centre: float
@@ -369,6 +425,11 @@ def energy_constants(assumption: Assumption9, beta: float | None = None) -> tupl
     ------
     ValueError
         If no growth is known.
+
+    Examples
+    --------
+    >>> energy_constants(Assumption9(centre=0.0, eta=1.0, nu=0.5, F_inf=1.0, c_u=1.0, c_l=1.0, M=1.0))
+    (2.0, 1.0)
     """
     a = assumption
     if not (a.c_l > 0 and np.isfinite(a.c_u)):
@@ -399,6 +460,13 @@ def laplace_bound(
         ρ(B_r(h*)) > 0.
     distance : array_like
         Mean distance of ρ from h*.
+
+    Examples
+    --------
+    >>> square = Assumption9(centre=0.0, eta=1.0, nu=0.5, F_inf=1.0)
+    >>> far, near = laplace_bound(square, [10.0, 1e5], q=0.01, F_r=0.0, ball_mass=0.1, distance=1.0)
+    >>> bool(far > 1), round(float(near), 6)
+    (True, 0.1)
     """
     betas = check_array("beta", beta, minimum=0)
     check_number("q", q, minimum=0, open_minimum=True)
@@ -421,6 +489,12 @@ def energy_bound(assumption: Assumption9, *, energy: float, sigma: float, p: int
         Mutation strength and dimension.
     horizon : float
         T*.
+
+    Examples
+    --------
+    >>> square = Assumption9(centre=0.0, eta=1.0, nu=0.5, F_inf=1.0, c_u=1.0, c_l=1.0, M=1.0)
+    >>> energy_bound(square, energy=1.0, sigma=0.0, p=1, horizon=1.0)
+    3.0
     """
     for name, value in (("energy", energy), ("sigma", sigma), ("horizon", horizon)):
         check_number(name, value, minimum=0)
@@ -441,6 +515,13 @@ def mass_bound(assumption: Assumption9, *, r: float, energy: float, sigma: float
         A bound C on ∫|h|²dρ.
     sigma, p : float, int
         Mutation strength σ > 0 and dimension.
+
+    Examples
+    --------
+    >>> square = Assumption9(centre=0.0, eta=1.0, nu=0.5, F_inf=1.0, c_u=1.0, c_l=1.0, M=1.0)
+    >>> small, large = (mass_bound(square, r=0.1, energy=1.0, sigma=sigma, p=1) for sigma in (0.1, 1.0))
+    >>> small < large < 0
+    True
     """
     for name, value in (("r", r), ("sigma", sigma)):
         check_number(name, value, minimum=0, open_minimum=True)
@@ -477,6 +558,15 @@ def pressure(
         ``radius(q)``, a radius r with F_r ≤ q.
     ball_mass : callable
         ``ball_mass(r)`` = ρ₀(B_r(h*)), which must be positive.
+
+    Examples
+    --------
+    >>> square = Assumption9(centre=0.0, eta=1.0, nu=0.5, F_inf=1.0, c_u=1.0, c_l=1.0, M=1.0)
+    >>> rough, fine = (pressure(square, delta=delta, horizon=1.0, energy=1.0, sigma=0.1, p=1, radius=lambda q: q**0.5,
+    ...                         ball_mass=lambda r: r / 4)
+    ...                for delta in (0.2, 0.1))
+    >>> 0 < rough < fine
+    True
     """
     q = assumption.resolution(delta)
     r = radius(q)
@@ -513,6 +603,15 @@ def pressure_without_growth(
         Mean distance of ρ₀ from h*.
     assumption, delta, horizon, sigma, p, radius, ball_mass
         As in `pressure`.
+
+    Examples
+    --------
+    >>> square = Assumption9(centre=0.0, eta=1.0, nu=0.5, F_inf=1.0)
+    >>> rough, fine = (pressure_without_growth(square, delta=delta, horizon=1.0, distance=1.0, sigma=0.1, p=1,
+    ...                                        radius=lambda q: q**0.5, ball_mass=lambda r: r / 4)
+    ...                for delta in (0.2, 0.1))
+    >>> 0 < rough < fine
+    True
     """
     for name, value in (("distance", distance), ("sigma", sigma), ("horizon", horizon)):
         check_number(name, value, minimum=0)

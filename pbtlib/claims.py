@@ -1,6 +1,6 @@
 """The claims ledger: what is claimed, what was measured, and whether the two agree.
 
-`claims.toml` beside this file records every claim of the paper and of this book with its status. A chapter calls
+``claims.toml`` beside this file records every claim of the paper and of this book with its status. A chapter calls
 `claim` next to the computation; the verdict is printed there, kept in the notebook's output for the ledger page, and
 compared with the recorded status.
 """
@@ -36,6 +36,7 @@ WORDS = {
 """What the ledger can record of a claim, and the word that the book says for it."""
 
 STATUSES = tuple(WORDS)
+"""What the ledger can record."""
 COMPUTED = STATUSES[:4]
 """These rest on a computation in a chapter."""
 CAVEAT_NEEDED = COMPUTED[1:]
@@ -51,16 +52,26 @@ PARTED = (
     "This is not what the book records. If you changed a parameter or the code, that may be the cause; "
     "if you changed nothing, either the claim or this computation is wrong"
 )
-_RED = "border-left: 0.4em solid #c4320a; padding-left: 0.6em; background: rgb(196 50 10 / 18%); font-weight: 600"
+UNDECIDED = "Not told from its control by these data"
+_AMBER = ' style="border-left: 0.4em solid #b07400; padding-left: 0.6em"'
+_RED = (
+    ' style="border-left: 0.4em solid #c4320a; padding-left: 0.6em; background: rgb(196 50 10 / 18%); font-weight: 600"'
+)
 
 
 class ClaimError(AssertionError):
-    """Reality and the ledger part: a recorded status is not what the computation shows."""
+    """Reality and the ledger part: a recorded status is not what the computation shows.
+
+    Examples
+    --------
+    >>> issubclass(ClaimError, AssertionError)
+    True
+    """
 
 
 @dataclass(frozen=True)
 class Record:
-    """One entry of `claims.toml`.
+    """One entry of ``claims.toml``.
 
     Attributes
     ----------
@@ -93,6 +104,13 @@ class Record:
         What the measurement is told from: a model with a planted fault, or what another formula would give.
     kind : {"science", "code check"}
         A code check is true by construction: it can only show a fault of the program.
+
+    Examples
+    --------
+    >>> record = Record("sum", "1 + 1 = 2.", source="this book", chapter="index", provenance="C: the numbers",
+    ...                 assumptions="met", status="verified")
+    >>> record.kind, record.control
+    ('science', 'broken model')
     """
 
     id: str
@@ -115,8 +133,15 @@ class Record:
 class Verdict:
     """Outcome of one claim: the numbers, what they and the control say, and whether the ledger records that.
 
-    `outcome` and `control_outcome` are values of OUTCOMES, `factor` says how many standard errors are allowed, and
-    `false_alarm` bounds the probability that a true claim fails, or a false one holds, by chance.
+    ``outcome`` and ``control_outcome`` are "holds", "consistent with" or "fails", ``factor`` says how many standard
+    errors are allowed, and ``false_alarm`` bounds the probability that a true claim fails, or a false one holds, by
+    chance.
+
+    Examples
+    --------
+    >>> verdict = judge("em-weak-order", measured=[1.01, 0.98], predicted=1.0, uncertainty=0.01, control=2.0)
+    >>> verdict.size, verdict.shown["measured"]      # the entry that favours the claim least
+    (2, 0.98)
     """
 
     id: str
@@ -164,11 +189,19 @@ class Verdict:
         )
 
     @property
+    def undecided(self) -> bool:
+        """Whether the measurement is as claimed but the control is too, so that these data cannot tell."""
+        as_claimed = self.outcome in ("holds", self.status) and self.status != "disagrees"
+        return as_claimed and self.control_outcome != "fails"
+
+    @property
     def line(self) -> str:
         """The verdict as a line of words; when reality and record part it says where."""
         record, value = ledger()[self.id], self.shown
         if self.agrees:
             return f"{WORDS[record.status]}: {record.statement} {self.numbers}"
+        if self.undecided:
+            return f"{UNDECIDED}: {record.statement} {self.numbers} Recorded: {record.status}."
         return (
             f"✗ {self.id}: {self.numbers} Measured with tolerance {value['tolerance']:.2g}: {self.outcome}; "
             f"control: {self.control_outcome}; recorded: {record.status}. {PARTED}"
@@ -181,7 +214,7 @@ SIGNS = {"=": "", "<=": "at most ", ">=": "at least "}
 
 @cache
 def ledger() -> dict[str, Record]:
-    """Read `claims.toml`.
+    """Read ``claims.toml``.
 
     Returns
     -------
@@ -192,6 +225,11 @@ def ledger() -> dict[str, Record]:
     ------
     ValueError
         If an entry has an unknown field, status or kind, lacks a caveat it needs, or depends on an unknown claim.
+
+    Examples
+    --------
+    >>> ledger()["em-weak-order"].chapter
+    'e2_mechanism'
     """
     with (Path(__file__).parent / "claims.toml").open("rb") as file:
         return parse_ledger(tomllib.load(file))
@@ -247,6 +285,11 @@ def compare(
         How many standard errors are allowed.
     exact : bool
         Whether the bound is rounding alone.
+
+    Examples
+    --------
+    >>> compare([1.0, 2.0], 1.1, uncertainty=0.05, relation="=", z=5).tolist()
+    [1, -1]
     """
     difference = np.asarray(measured, float) - np.asarray(predicted, float)
     tolerance = z * np.asarray(uncertainty, float) + np.asarray(bound, float)
@@ -280,6 +323,11 @@ def claim(
     ClaimError
         In strict mode (environment variable ``PBTLIB_STRICT=1``, as in CI), if reality and record part. Otherwise
         the verdict is shown in red and work goes on.
+
+    Examples
+    --------
+    >>> claim("em-weak-order", measured=1.01, predicted=1.0, uncertainty=0.01, control=2.0)  # doctest: +ELLIPSIS
+    Holds: ... Measured 1.010 ± 0.010, predicted 1.000. A broken model gives 2.000.
     """
     verdict = judge(
         id,
@@ -314,7 +362,7 @@ def judge(
     Parameters
     ----------
     id : str
-        Key of `claims.toml`.
+        Key of ``claims.toml``.
     measured, predicted : array_like
         What the computation gave and what the theory says; with arrays every entry must agree.
     control : array_like
@@ -342,6 +390,12 @@ def judge(
         If the ledger has no such claim.
     ValueError
         If the recorded status says that nothing is computed, or on NaN, negative uncertainty or empty input.
+
+    Examples
+    --------
+    >>> verdict = judge("em-weak-order", measured=1.01, predicted=1.0, uncertainty=0.01, control=2.0)
+    >>> verdict.outcome, verdict.control_outcome, verdict.agrees
+    ('holds', 'fails', True)
     """
     if id not in ledger():
         raise KeyError(f"id is {id!r}; claims.toml has no such claim")
@@ -416,7 +470,9 @@ def _show(verdict: Verdict) -> None:
         encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
         print(verdict.line.encode(encoding, "namereplace").decode(encoding))  # not every terminal has a check mark
         return
-    kind, style = ("claim-ok", "") if verdict.agrees else ("claim-bad", f' style="{_RED}"')  # there is no CSS in a lab
+    kind, style = "claim-ok", ""  # there is no CSS in a lab
+    if not verdict.agrees:
+        kind, style = ("claim-open", _AMBER) if verdict.undecided else ("claim-bad", _RED)
     shell.display_pub.publish(
         data={
             "text/plain": verdict.line,

@@ -39,10 +39,10 @@ LEVEL = 0.01
 """Two-sided error probability of every interval, and of every test."""
 
 MIN_TRIALS = 16
-"""With fewer trials nothing is said: a regression with three coefficients and its error needs about as many."""
+"""With fewer trials nothing is said, since a regression with three coefficients and its error needs about as many."""
 
 MIN_UPDATES = 6
-"""With fewer intervals between updates nothing is said: Student's interval at 1 % is four standard errors wide here."""
+"""With fewer intervals between updates nothing is said, since Student's interval is four standard errors wide here."""
 
 FORGETS = 0.2
 """Training counts as relaxed if at most this part of a lead in luck is left after an interval."""
@@ -70,6 +70,12 @@ class Finding:
         Id in the ledger of the statement that this rests on.
     reason : str
         Why this verdict, and its limit.
+
+    Examples
+    --------
+    >>> answer = Finding("grid", "Is it more than a grid?", "no", 0.5, 0.4, 0.6, "gain", "a-claim", "Measured.")
+    >>> print(answer)
+    Is it more than a grid? NO. gain: 0.5 [0.4, 0.6]. Measured. (a-claim)
     """
 
     name: str
@@ -101,6 +107,12 @@ class Diagnosis:
         How many trials, and how many updates at which something was copied.
     logarithmic : tuple of str
         Hyperparameters that were taken by their decimal logarithm.
+
+    Examples
+    --------
+    >>> answer = Finding("grid", "Is it more than a grid?", "no", 0.5, 0.4, 0.6, "gain", "a-claim", "Measured.")
+    >>> Diagnosis((answer,), trials=20, updates=9, logarithmic=())["grid"].verdict
+    'no'
     """
 
     findings: tuple[Finding, ...]
@@ -187,6 +199,16 @@ def diagnose(run: xr.Dataset, *, retrained: ArrayLike | None = None, draws: int 
     ------
     ValueError
         If the run is no such data set, the draws are too few, or ``retrained`` has another length.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from pbtlib import runs
+    >>> rows = {"trial": ["a", "b"] * 2, "time": [1, 1, 2, 2], "score": [0.1, 0.4, 0.5, 0.6], "lr": [1, 2, 3, 2],
+    ...         "parent": ["b", "b", "a", "b"]}
+    >>> answer = diagnose(runs.read(pd.DataFrame(rows)))["luck"]
+    >>> answer.verdict, answer.reason
+    ('cannot tell', '2 trials are too few; at least 16 are needed.')
     """
     check_number("draws", draws, integer=True, minimum=199)
     if not {"score", "parent", "time"} <= set(run.data_vars) or "hyperparameters" not in run.attrs:

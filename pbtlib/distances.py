@@ -36,6 +36,11 @@ def wasserstein_1(
         The atoms.
     x_mass, y_mass : array_like, optional
         Their masses, normalised here; equal by default.
+
+    Examples
+    --------
+    >>> wasserstein_1([0.0, 1.0], [1.0, 2.0])
+    1.0
     """
     a, b = check_array("x", x, min_ndim=1), check_array("y", y, min_ndim=1)
     u = None if x_mass is None else check_array("x_mass", x_mass, minimum=0, shape=a.shape)
@@ -57,6 +62,11 @@ def wasserstein_1_grid(first: ArrayLike, second: ArrayLike, step: float) -> Arra
     ------
     ValueError
         If a mass is negative, or a law without any.
+
+    Examples
+    --------
+    >>> float(wasserstein_1_grid([1.0, 0.0, 0.0], [0.0, 0.0, 1.0], step=0.5))
+    1.0
     """
     a, b = check_array("first", first, min_ndim=1, minimum=0), check_array("second", second, min_ndim=1, minimum=0)
     check_number("step", step, minimum=0, open_minimum=True)
@@ -89,6 +99,11 @@ def bounded_lipschitz(
     ------
     RuntimeError
         If the solver stops short of an optimum.
+
+    Examples
+    --------
+    >>> bounded_lipschitz([[0.0]], [[0.5]]), bounded_lipschitz([[0.0]], [[5.0]])
+    (0.5, 2.0)
     """
     a, b = check_array("x", x, min_ndim=2), check_array("y", y, min_ndim=2)
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
@@ -128,6 +143,14 @@ def two_sample_floor(
     Returns
     -------
     ndarray, shape (repeats,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> draw = lambda rng, n: rng.normal(size=(n, 1))
+    >>> small, large = (two_sample_floor(draw, n, np.random.default_rng(0), repeats=5).mean() for n in (10, 300))
+    >>> bool(large < small)
+    True
     """
     check_number("n", n, integer=True, minimum=1)
     check_number("repeats", repeats, integer=True, minimum=1)

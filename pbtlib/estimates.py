@@ -36,6 +36,13 @@ def effective_sample_size(series: ArrayLike) -> float:
     ValueError
         If the series is constant, or too short to tell: if no lag k < n has k ≥ 5τ, if there are fewer than 50τ or 50
         entries in all, or if τ is below its own standard error, as that of a series that alternates may be.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> fresh = np.random.default_rng(0).normal(size=10_000)
+    >>> bool(effective_sample_size(fresh) > 3 * effective_sample_size(np.repeat(fresh, 4)[:10_000]))
+    True
     """
     x = check_array("series", series, min_ndim=1)
     n = x.shape[-1]
@@ -78,6 +85,11 @@ def autocorrelation(x: ArrayLike) -> Array:
     -------
     ndarray, shape (time,)
         ρ_0 = 1, ρ_1, ...
+
+    Examples
+    --------
+    >>> autocorrelation([[1.0, 1.0, -1.0], [-1.0, -1.0, 1.0]]).tolist()
+    [1.0, 0.0, -1.0]
     """
     values = check_array("x", x, min_ndim=2)
     deviation = values - values.mean(-2, keepdims=True)
@@ -96,6 +108,11 @@ def effective_size(rho: ArrayLike, m: int) -> float:
         Autocorrelation, ρ_0 = 1 first.
     m : int
         Length of the window.
+
+    Examples
+    --------
+    >>> effective_size([1.0, 0.0, 0.0], m=3), effective_size([1.0, 1.0, 1.0], m=3)
+    (3.0, 1.0)
     """
     check_number("m", m, integer=True, minimum=1, maximum=len(np.asarray(rho)))
     k = np.arange(1, m)
@@ -114,6 +131,11 @@ class Rate:
         Ends of the bootstrap band of the slope; NaN, since unknown, where there is one replicate only.
     standard_error : float
         Bootstrap standard error of the slope; NaN where there is one replicate only.
+
+    Examples
+    --------
+    >>> Rate(slope=-0.5, intercept=0.0, low=-0.6, high=-0.4, standard_error=0.05).slope
+    -0.5
     """
 
     slope: float
@@ -153,6 +175,11 @@ def fit_rate(
     Returns
     -------
     Rate
+
+    Examples
+    --------
+    >>> round(fit_rate([10, 100, 1000], [1.0, 0.1, 0.01]).slope, 6)
+    -1.0
     """
     points = check_array("x", x, minimum=0, open_minimum=True, shape=(None,))
     values = np.atleast_2d(check_array("errors", errors, minimum=0, shape=points.shape))

@@ -45,7 +45,7 @@ BLOCK = 16_384
 
 
 Rule: TypeAlias = Callable[..., tuple[Array, Array]]
-"""A selection rule: ``rule(fitness, mass, rng=None) -> (gain, loss)``, all arrays of shape (..., N)."""
+"""A selection rule is called ``rule(fitness, mass, rng=None) -> (gain, loss)``, all arrays of shape (..., N)."""
 
 
 def stream(seed: int, k: int, role: str, *sub: int) -> np.random.Generator:
@@ -78,6 +78,13 @@ def stream(seed: int, k: int, role: str, *sub: int) -> np.random.Generator:
     ------
     ValueError
         If an index is out of range.
+
+    Examples
+    --------
+    >>> stream(0, 3, "train").random() == stream(0, 3, "train").random()
+    True
+    >>> stream(0, 3, "train").random() == stream(0, 4, "train").random()
+    False
     """
     check_number("seed", seed, integer=True, minimum=0, maximum=2**64 - 1)
     for name, value in (("k", k), *((f"sub[{i}]", s) for i, s in enumerate(sub))):
@@ -128,6 +135,13 @@ class Removal:
     ----------
     beta : float
         Selection pressure β ≥ 0, in the gain and in the loss.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> gain, loss = Removal(np.log(3.0))(np.array([0.0, 1.0]), np.array([0.5, 0.5]))
+    >>> gain.round(6).tolist(), loss.round(6).tolist()
+    ([0.25, 0.75], [0.75, 0.25])
     """
 
     beta: float = 1.0
@@ -154,6 +168,13 @@ class Truncation:
     ----------
     q : float
         The share, 0 < q ≤ 1/2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> gain, loss = Truncation(0.25)(np.array([1.0, 2.0, 3.0, 4.0]), np.full(4, 0.25))
+    >>> gain.tolist(), loss.tolist()
+    ([0.0, 0.0, 0.0, 1.0], [0.25, 0.0, 0.0, 0.0])
     """
 
     q: float
@@ -239,6 +260,14 @@ class Jump:
         If ``who`` is not of bool or ``parent`` not of int.
     ValueError
         If their shapes differ, there is no agent, or a parent is none of 0, …, N − 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> jump = Jump(who=np.array([True, False]), parent=np.array([1, 1]))      # agent 0 copies agent 1
+    >>> Jump(who=jump.who, parent=np.array([2, 1]))
+    Traceback (most recent call last):
+    ValueError: parent goes from 1 to 2; with N = 2 agents it must stay in 0 to 1
     """
 
     who: NDArray[np.bool_]
@@ -262,7 +291,7 @@ class Selection:
 
     Attributes
     ----------
-    rule : Rule
+    rule : `pbtlib.evolution.Rule`
         The selection rule; agents carry mass 1/N.
     tau : float
         Time since the last update, 0 < τ ≤ 1. An agent jumps with probability τ·loss/mass.
@@ -339,7 +368,14 @@ class Selection:
 
 
 def diverged(fitness: Array) -> NDArray[np.bool_]:
-    """Tell the agents that diverged, whose fitness is NaN or −∞; shape (..., N)."""
+    """Tell the agents that diverged, whose fitness is NaN or −∞; shape (..., N).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> diverged(np.array([1.0, np.nan, -np.inf])).tolist()
+    [False, True, True]
+    """
     return np.isnan(fitness) | np.isneginf(fitness)
 
 
@@ -448,6 +484,14 @@ def copy(state: S, jump: Jump) -> S:
     -------
     dataclass of arrays
         A new state of the same type. The snapshot before the jumps is the source of every copy (Algorithm 1).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pbtlib.training import Particles
+    >>> state = Particles(theta=np.array([[1.0], [2.0]]), h=np.array([[10.0], [20.0]]))
+    >>> copy(state, Jump(who=np.array([True, False]), parent=np.array([1, 1]))).h.tolist()
+    [[20.0], [20.0]]
     """
     n, rows = jump.parent.shape[-1], jump.parent.reshape(-1)
     if rows.size > n:
@@ -524,6 +568,16 @@ class GaussianMutation:
         Mutation strength σ ≥ 0, in the units of h.
     project : callable, optional
         The projection Π_H, such as a `Box`; none by default.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pbtlib.training import Particles
+    >>> state = Particles(theta=np.zeros((2, 1)), h=np.array([[0.9], [0.9]]))
+    >>> jump = Jump(who=np.array([True, False]), parent=np.array([1, 1]))
+    >>> h = GaussianMutation(0.5, Box(0.0, 1.0))(state, jump, stream(0, 0, "mutate")).h
+    >>> bool(h[0, 0] != 0.9 and 0 <= h[0, 0] <= 1), h[1].tolist()
+    (True, [0.9])
     """
 
     sigma: Any
@@ -555,7 +609,7 @@ class GaussianMutation:
         return replace(state, h=moved)  # type: ignore[type-var]
 
     def check(self, state: Any) -> None:
-        """Raise unless σ and the box are of the length of h, and h lies in the box; `evolve` asks this at its start."""
+        """Raise unless σ and the box are of the length of h, and h lies in the box: asked at the start of a run."""
         _check_length("sigma", self.sigma, np.shape(state.h)[-1])
         if isinstance(self.project, Box):
             self.project.check("h", state.h)

@@ -17,14 +17,22 @@ from numpy.typing import ArrayLike
 __all__ = ["LINES", "PALETTE", "band", "history", "style"]
 
 PALETTE = sns.color_palette(["#0173b2", "#cf8000", "#008c67", "#b33c00", "#cc78bc", "#7a5230", "#333333", "#8c8c8c"])
-"""Seaborn's palette for colour-blind readers, darkened: three to one or more against white; paired with `LINES`."""
+"""Seaborn's palette for colour-blind readers, darkened to three to one or more against white, paired with `LINES`."""
 
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 3)), (0, (3, 3)))
 """Line styles, one for each colour, so that a figure is legible in greyscale."""
 
 
 def style() -> None:
-    """Set the style of all figures that follow: opaque, legible at half a page, colour and line style paired."""
+    """Set the style of all figures that follow: opaque, legible at half a page, colour and line style paired.
+
+    Examples
+    --------
+    >>> with plt.rc_context():
+    ...     style()
+    ...     plt.rcParams["axes.grid"]
+    True
+    """
     sns.set_theme(context="notebook", style="ticks", palette=PALETTE, font="DejaVu Sans")
     plt.rcParams.update(
         {
@@ -61,6 +69,13 @@ def band(
         Name in the legend.
     index : int
         Position in the palette.
+
+    Examples
+    --------
+    >>> ax = Figure().subplots()
+    >>> band(ax, [0, 1], [0, 0], [1, 1], [2, 2], "median")
+    >>> ax.get_legend_handles_labels()[1]
+    ['median']
     """
     colour, line = PALETTE[index % len(PALETTE)], LINES[index % len(LINES)]
     ax.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
@@ -78,6 +93,14 @@ def history(data: xr.Dataset) -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
+
+    Examples
+    --------
+    >>> data = xr.Dataset({"fitness": (("update", "agent"), [[0.0, 1.0], [2.0, 3.0]])}, coords={"update": [1, 2]})
+    >>> figure = history(data)
+    >>> [ax.get_ylabel() for ax in figure.axes]
+    ['fitness']
+    >>> plt.close(figure)
     """
     shown = [name for name in ("fitness", "h") if name in data]
     if not shown:

@@ -84,6 +84,12 @@ class Gaussian:
     mean : ndarray, shape (n,)
     cov : ndarray, shape (n, n)
         Symmetric, no negative eigenvalue; a deterministic coordinate has variance 0.
+
+    Examples
+    --------
+    >>> Gaussian(mean=[0.0], cov=[[-1.0]])
+    Traceback (most recent call last):
+    ValueError: cov has eigenvalue -1; a covariance matrix has none below 0
     """
 
     mean: Array
@@ -102,6 +108,13 @@ class Kernel:
     ----------
     matrix, cov : ndarray, shape (n, n)
     shift : ndarray, shape (n,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> halve = Kernel(matrix=np.array([[0.5]]), shift=np.zeros(1), cov=np.eye(1))
+    >>> push(Gaussian([4.0], [[1.0]]), halve)
+    Gaussian(mean=array([2.]), cov=array([[1.25]]))
     """
 
     matrix: Array
@@ -122,6 +135,12 @@ class LinearSDE:
     shift : ndarray, shape (n,)
     diffusion : ndarray, shape (n, n)
         Covariance per unit time, s²Σ in the block of θ.
+
+    Examples
+    --------
+    >>> sde = LinearSDE(matrix=[[-2.0]], shift=[0.0], diffusion=[[1.0]])
+    >>> flow(sde, 50.0).cov.round(6).tolist()      # in equilibrium
+    [[0.25]]
     """
 
     matrix: Array
@@ -145,6 +164,12 @@ class QuadraticFitness:
         Symmetric; it need not be positive (a valley has negative curvature).
     centre, slope : ndarray, shape (n,)
         Scalars are broadcast.
+
+    Examples
+    --------
+    >>> fitness = QuadraticFitness(curvature=[[1.0]], centre=0.0)
+    >>> select(Gaussian([1.0], [[1.0]]), fitness).mean.round(6).tolist()
+    [0.5]
     """
 
     curvature: Array
@@ -192,6 +217,11 @@ def langevin(
     -------
     LinearSDE
         On n = d + p coordinates.
+
+    Examples
+    --------
+    >>> langevin(hessian=[[2.0]], coupling=[[1.0]], noise=0.6).matrix[0].tolist()      # L = (θ − h)²
+    [-2.0, 2.0]
     """
     A, B = _square("hessian", hessian), check_array("coupling", coupling)
     if not np.allclose(A, A.T):
@@ -236,6 +266,13 @@ def flow(sde: LinearSDE, time: float) -> Kernel:
     -------
     Kernel
         By Van Loan's block exponential over a short span and repeated composition, stable for any span.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> half = flow(langevin([[2.0]], [[1.0]], 0.6), np.log(2.0) / 2)
+    >>> half.matrix[0].round(6).tolist()      # θ has gone half of the way to h
+    [0.5, 0.5]
     """
     check_number("time", time, minimum=0)
     n = sde.shift.size
@@ -257,6 +294,11 @@ def chain(sde: LinearSDE, dt: float, steps: int) -> Kernel:
         Step Δt > 0.
     steps : int
         At least 0.
+
+    Examples
+    --------
+    >>> chain(langevin([[2.0]], [[1.0]], 0.6), dt=0.1, steps=2).matrix[0].round(6).tolist()
+    [0.64, 0.36]
     """
     check_number("dt", dt, minimum=0, open_minimum=True)
     check_number("steps", steps, integer=True, minimum=0)
@@ -279,6 +321,11 @@ def equilibrium(sde: LinearSDE, p: int, *, dt: float = 0.0) -> Kernel:
     ------
     ValueError
         If training has no equilibrium (an unstable drift, or Δt beyond the stability limit).
+
+    Examples
+    --------
+    >>> equilibrium(langevin([[2.0]], [[1.0]], 0.6), p=1).cov[0].round(6).tolist()      # s²/4 for θ
+    [0.09, 0.0]
     """
     check_number("dt", dt, minimum=0)
     check_number("p", p, integer=True, minimum=0, maximum=sde.shift.size - 1)
@@ -299,7 +346,14 @@ def equilibrium(sde: LinearSDE, p: int, *, dt: float = 0.0) -> Kernel:
 
 
 def push(law: Gaussian, kernel: Kernel) -> Gaussian:
-    """Return the law after a Gaussian transition."""
+    """Return the law after a Gaussian transition.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> push(Gaussian([4.0], [[1.0]]), Kernel(np.array([[0.5]]), np.zeros(1), np.eye(1)))
+    Gaussian(mean=array([2.]), cov=array([[1.25]]))
+    """
     M = kernel.matrix
     return Gaussian(M @ law.mean + kernel.shift, M @ law.cov @ M.T + kernel.cov)
 
@@ -334,12 +388,24 @@ def select(law: Gaussian, fitness: QuadraticFitness, beta: float = 1.0) -> Gauss
     ------
     ValueError
         If ∫e^{βF} f = ∞, so that no mean field exists.
+
+    Examples
+    --------
+    >>> parents = select(Gaussian([1.0], [[1.0]]), QuadraticFitness([[1.0]]), beta=3.0)
+    >>> parents.mean.round(6).tolist(), parents.cov.round(6).tolist()
+    ([0.25], [[0.25]])
     """
     return _tilt(law, fitness, beta)[0]
 
 
 def mutate(law: Gaussian, sigma: float, p: int) -> Gaussian:
-    """Return the law after h ← h + σξ on the last p coordinates."""
+    """Return the law after h ← h + σξ on the last p coordinates.
+
+    Examples
+    --------
+    >>> mutate(Gaussian([0.0, 0.0], [[1.0, 0.0], [0.0, 1.0]]), sigma=0.5, p=1).cov.tolist()
+    [[1.0, 0.0], [0.0, 1.25]]
+    """
     check_number("sigma", sigma, minimum=0)
     check_number("p", p, integer=True, minimum=1, maximum=law.mean.size)
     cov = law.cov.copy()
@@ -389,6 +455,14 @@ def mean_field_law(
     ------
     ValueError
         If τ ≠ 1, where the law is not Gaussian; if selection is not integrable.
+
+    Examples
+    --------
+    >>> training = equilibrium(langevin([[2.0]], [[1.0]], 0.6), p=1)
+    >>> start, fitness = Gaussian([2.0, 2.0], [[0.0, 0.0], [0.0, 1.0]]), QuadraticFitness([[2.0, 0.0], [0.0, 0.0]])
+    >>> laws = mean_field_law(start, training, fitness, sigma=0.3, p=1, n_updates=20)
+    >>> len(laws), bool(abs(laws[-1].mean[1]) < 0.1)
+    (21, True)
     """
     check_number("n_updates", n_updates, integer=True, minimum=0)
     check_number("tau", tau, minimum=0, maximum=1, open_minimum=True)
@@ -418,6 +492,13 @@ class Mixture:
         Sum to 1.
     means : ndarray, shape (K, n)
     covs : ndarray, shape (K, n, n)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> both = Mixture(np.array([0.5, 0.5]), np.array([[-1.0], [1.0]]), np.zeros((2, 1, 1)))
+    >>> both.mean.tolist(), both.cov.tolist()
+    ([0.0], [[1.0]])
     """
 
     weights: Array
@@ -459,6 +540,12 @@ def averaged_mixture(
     Returns
     -------
     Mixture
+
+    Examples
+    --------
+    >>> law = averaged_mixture(Gaussian([2.0], [[1.0]]), QuadraticFitness([[1.0]]), sigma=0.5, time=1.0)
+    >>> bool(abs(law.weights.sum() - 1) < 1e-12), bool(0 < law.mean[0] < 2)
+    (True, True)
     """
     check_number("time", time, minimum=0)
     check_number("beta", beta, minimum=0)
@@ -485,6 +572,11 @@ def generation_weights(log_z: list[float], time: float) -> Array | None:
     -------
     ndarray, shape (K + 1,), or None
         None if generations beyond K still carry weight, so that more are needed.
+
+    Examples
+    --------
+    >>> generation_weights([0.0] * 40, 1.0)[:2].round(4).tolist()      # Poisson's where nothing is selected
+    [0.3679, 0.3679]
     """
     n = np.arange(len(log_z) + 1)
     if time == 0:
@@ -527,6 +619,11 @@ def stationary_variance(curvature: ArrayLike, sigma: ArrayLike) -> Array:
         c > 0 of the (effective) fitness, selection pressure included.
     sigma : array_like
         σ > 0.
+
+    Examples
+    --------
+    >>> round(float(stationary_variance(curvature=2.0, sigma=0.5)), 6)
+    0.5
     """
     c, s2 = _positive("curvature", curvature), _positive("sigma", sigma) ** 2
     return s2 / 2 + np.sqrt(s2**2 / 4 + s2 / c)
@@ -536,6 +633,11 @@ def contraction(curvature: ArrayLike, sigma: ArrayLike) -> Array:
     """Return r = 1/(1 + cv): the eigenvalues of K_σ e^𝓕 are λ₀ rⁿ, the mean contracts by r per update.
 
     The relaxation rate of (13) is 1 − r. Parameters as in `stationary_variance`.
+
+    Examples
+    --------
+    >>> round(float(contraction(curvature=2.0, sigma=0.5)), 6)
+    0.5
     """
     return 1 / (1 + check_array("curvature", curvature) * stationary_variance(curvature, sigma))
 
@@ -549,6 +651,11 @@ def log_growth(curvature: ArrayLike, sigma: ArrayLike, height: float = 0.0) -> A
         Curvature in each direction.
     sigma : array_like
         σ > 0, broadcast against the curvature.
+
+    Examples
+    --------
+    >>> bool(log_growth([2.0, 2.0], 0.5) > log_growth([8.0, 8.0], 0.5))      # the broader of two peaks of one height
+    True
     """
     rate: Array = height + np.log(contraction(curvature, sigma)).sum(-1) / 2
     return rate
@@ -567,6 +674,11 @@ def effective_curvature(beta: ArrayLike, variance: ArrayLike, *, window: ArrayLi
         s² ≥ 0, the equilibrium variance of a parameter.
     window : array_like
         m ≥ 1, the number of independent equilibrium draws that (23) averages; 1 is Algorithm 1.
+
+    Examples
+    --------
+    >>> float(effective_curvature(2.0, 0.5)), float(effective_curvature(2.0, 0.5, window=4))
+    (1.0, 1.6)
     """
     b, v = check_array("beta", beta, minimum=0), check_array("variance", variance, minimum=0)
     return b / (1 + b * v / check_array("window", window, minimum=1))
@@ -594,6 +706,12 @@ def replicator_mutator(
     Returns
     -------
     mean, variance : ndarray
+
+    Examples
+    --------
+    >>> mean, variance = replicator_mutator(2.0, 1.0, curvature=4.0, centre=0.0, sigma=1.0, time=[0.0, 50.0])
+    >>> mean.round(6).tolist(), variance.round(6).tolist()
+    ([2.0, 0.0], [1.0, 0.5])
     """
     m0, v0 = check_array("mean", mean), check_array("variance", variance, minimum=0)
     t = check_array("time", time, minimum=0)

@@ -120,6 +120,11 @@ def lazy(law: ArrayLike, fitness: ArrayLike, memory: float, beta: float = 1.0) -
         q in [0, 1).
     beta : float
         Selection pressure β > 0.
+
+    Examples
+    --------
+    >>> lazy([0.5, 0.5], [0.0, 1.0], memory=0.5) > lazy([0.5, 0.5], [0.0, 1.0], memory=0.0)
+    True
     """
     check_number("beta", beta, minimum=0, open_minimum=True)
     check_number("memory", memory, minimum=0, maximum=1, open_maximum=True)
@@ -142,6 +147,12 @@ class Ladder:
     ----------
     value, error : ndarray, shape (K,)
         :math:`\frac1\beta\log(M_{k+1}/M_k)` for k = 0 … K − 1, and standard errors over the agents.
+
+    Examples
+    --------
+    >>> ladder = from_series(np.random.default_rng(1).normal(size=(100, 4)), steps=3)
+    >>> ladder.value.shape, ladder.error.shape
+    ((3,), (3,))
     """
 
     value: Array

@@ -47,7 +47,17 @@ class Model:
     fitness : ndarray, shape (n_θ, n_h)
     kernel : ndarray, shape (n_h, n_h)
         Mutation of h.
-    rule : Rule
+    rule : `pbtlib.evolution.Rule`
+
+    Examples
+    --------
+    >>> from pbtlib.averaged import Grid
+    >>> from pbtlib.evolution import Gibbs
+    >>> θ, h = Grid(-3.0, 3.0, 40), Grid(-2.0, 2.0, 30)
+    >>> m = model(θ, h, loss=lambda θ, h: (θ - h) ** 2, fitness=lambda θ, h: -(θ**2), noise=1.0, sigma=0.3,
+    ...           rule=Gibbs(1.0))
+    >>> m.equilibrium.shape, bool(abs(m.equilibrium.sum(0) - 1).max() < 1e-12)
+    ((40, 30), True)
     """
 
     theta: Grid
@@ -89,7 +99,7 @@ def model(
         The amplitude s > 0, or s(h).
     sigma : float
         Mutation strength σ, 0 or at least h.step.
-    rule : Rule
+    rule : `pbtlib.evolution.Rule`
         Selection rule of `pbtlib.evolution`, such as ``Gibbs(beta)``.
     boundary : {"reflect", "project"}
         What mutation does at the ends of the h grid.
@@ -126,7 +136,16 @@ def model(
 
 
 def effective_fitness(model: Model, beta: float = 1.0) -> Array:
-    """Return 𝓕_β(h) = (1/β) log ∫e^{βF} dμ_h, (11), with the Gibbs measure of the grid; shape (n_h,)."""
+    """Return 𝓕_β(h) = (1/β) log ∫e^{βF} dμ_h, (11), with the Gibbs measure of the grid; shape (n_h,).
+
+    Examples
+    --------
+    >>> from pbtlib import Gibbs, averaged
+    >>> g = averaged.Grid(-3.0, 3.0, 41)
+    >>> m = model(g, g, loss=lambda θ, h: (θ - h) ** 2, fitness=lambda θ, h: -(θ**2), noise=1, sigma=0.3, rule=Gibbs())
+    >>> int(effective_fitness(m).argmax())      # h = 0, in the middle
+    20
+    """
     check_number("beta", beta, minimum=0, open_minimum=True)
     effective: Array = logsumexp(beta * model.fitness, axis=0, b=model.equilibrium) / beta
     return effective
@@ -181,6 +200,15 @@ def relax(mass: Array, model: Model, time: float, *, steps: int = 1) -> Array:
         At least 0. A single step of very long time leads to the Gibbs measure.
     steps : int
         First order in time/steps.
+
+    Examples
+    --------
+    >>> from pbtlib import Gibbs, averaged
+    >>> g = averaged.Grid(-3.0, 3.0, 41)
+    >>> m = model(g, g, loss=lambda θ, h: (θ - h) ** 2, fitness=lambda θ, h: -(θ**2), noise=1, sigma=0.3, rule=Gibbs())
+    >>> law = relax(m.equilibrium[::-1] / 41, m, 1e9)
+    >>> bool(abs(41 * law - m.equilibrium).max() < 1e-6)
+    True
     """
     check_number("time", time, minimum=0)
     check_number("steps", steps, integer=True, minimum=1)
@@ -203,6 +231,15 @@ def propagator(model: Model, time: float) -> Array:
     -------
     ndarray, shape (n_h, n_θ, n_θ)
         Acts on columns of masses. Memory n_h n_θ², 65 MB at 201 × 201.
+
+    Examples
+    --------
+    >>> from pbtlib import Gibbs, averaged
+    >>> g = averaged.Grid(-3.0, 3.0, 41)
+    >>> m = model(g, g, loss=lambda θ, h: (θ - h) ** 2, fitness=lambda θ, h: -(θ**2), noise=1, sigma=0.3, rule=Gibbs())
+    >>> P = propagator(m, 0.5)
+    >>> P.shape, bool(P.min() >= 0)
+    ((41, 41, 41), True)
     """
     check_number("time", time, minimum=0)
     n = model.theta.n
@@ -258,6 +295,15 @@ def solve(mass: Array, model: Model, times: ArrayLike, *, dt: float = 0.01, epsi
     -------
     ndarray, shape times.shape + (n_θ, n_h)
         Mass 1 to rounding, no entry negative, steady states those of the discrete T/ε + E.
+
+    Examples
+    --------
+    >>> from pbtlib import Gibbs, averaged
+    >>> g = averaged.Grid(-3.0, 3.0, 41)
+    >>> m = model(g, g, loss=lambda θ, h: (θ - h) ** 2, fitness=lambda θ, h: -(θ**2), noise=1, sigma=0.3, rule=Gibbs())
+    >>> laws = solve(m.equilibrium / 41, m, [1.0, 2.0], dt=0.1, epsilon=0.1)
+    >>> laws.shape, bool(abs(laws.sum((1, 2)) - 1).max() < 1e-12)
+    ((2, 41, 41), True)
     """
     check_number("epsilon", epsilon, minimum=0, open_minimum=True)
     check_number("dt", dt, minimum=0, maximum=1, open_minimum=True)
@@ -291,6 +337,15 @@ def algorithm_1(
     -------
     ndarray, shape (n_updates + 1, n_θ, n_h)
         The laws just after each update. Training is exact in time.
+
+    Examples
+    --------
+    >>> from pbtlib import Gibbs, averaged
+    >>> g = averaged.Grid(-3.0, 3.0, 41)
+    >>> m = model(g, g, loss=lambda θ, h: (θ - h) ** 2, fitness=lambda θ, h: -(θ**2), noise=1, sigma=0.3, rule=Gibbs())
+    >>> laws = algorithm_1(m.equilibrium / 41, m, 3, tau=0.5)
+    >>> laws.shape, bool(abs(laws.sum((1, 2)) - 1).max() < 1e-12)
+    ((4, 41, 41), True)
     """
     check_number("n_updates", n_updates, integer=True, minimum=0)
     check_number("tau", tau, minimum=0, maximum=1, open_minimum=True)

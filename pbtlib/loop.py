@@ -106,7 +106,8 @@ def evolve(
         ``(state, rng) -> (state, trace)``, such as `pbtlib.training.EulerMaruyama`. Each of the five operators may
         also have a method ``at(k)``, such as a `Schedule`, which returns the operator of update k.
     evaluate : callable
-        ``(state, trace) -> fitness``, shape (..., N): `pbtlib.training.Last`, the fitness now; `WindowMean`, (23).
+        ``(state, trace) -> fitness``, shape (..., N), such as `pbtlib.training.Last`, the fitness now, and
+        `pbtlib.training.WindowMean`, (23).
     select : callable
         ``(fitness, rng) -> Jump``, such as `pbtlib.evolution.Selection`, which also says what becomes of agents that
         diverged.
@@ -282,6 +283,16 @@ class Lineage:
     ----------
     h : array_like, shape (..., N, p)
         Hyperparameters at the start of the run.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pbtlib.training import Particles
+    >>> lineage = Lineage([[1.0], [2.0]])
+    >>> after = Particles(theta=np.zeros((2, 1)), h=np.array([[2.5], [2.0]]))
+    >>> lineage(0, after, np.zeros(2), Jump(who=np.array([True, False]), parent=np.array([1, 1])))
+    >>> lineage.survivors().tolist(), lineage.schedules()[:, 0, 0].tolist()
+    ([1, 2], [2.0, 2.5])
     """
 
     def __init__(self, h: ArrayLike) -> None:

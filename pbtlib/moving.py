@@ -21,7 +21,13 @@ DIGITS = 4
 
 @dataclass(frozen=True)
 class Slider:
-    """A slider over these values, at first at ``start``."""
+    """A slider over these values, at first at ``start``.
+
+    Examples
+    --------
+    >>> Slider("β", (0.1, 1.0, 10.0), start=1.0).values
+    (0.1, 1.0, 10.0)
+    """
 
     label: str
     values: Sequence[float]
@@ -30,7 +36,13 @@ class Slider:
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis with its limits, the same at all positions, so that what moves is the curve."""
+    """An axis with its limits, the same at all positions, so that what moves is the curve.
+
+    Examples
+    --------
+    >>> Axis("time", 0, 10).log
+    False
+    """
 
     label: str
     low: float
@@ -40,7 +52,13 @@ class Axis:
 
 @dataclass(frozen=True)
 class Panel:
-    """A panel with its title and its two axes."""
+    """A panel with its title and its two axes.
+
+    Examples
+    --------
+    >>> Panel("a line", Axis("x", 0, 1), Axis("y", 0, 2)).y.high
+    2
+    """
 
     title: str
     x: Axis
@@ -49,7 +67,13 @@ class Panel:
 
 @dataclass(frozen=True)
 class Curve:
-    """What is drawn under one label; see `curve`."""
+    """What is drawn under one label; see `curve`.
+
+    Examples
+    --------
+    >>> curve("half", [0, 1], [0, 1 / 2], kind="points").kind
+    'points'
+    """
 
     label: str
     kind: str
@@ -92,7 +116,13 @@ def curve(
 
 @dataclass(frozen=True)
 class Moving:
-    """A moving figure: its name and all its data, as JSON holds them."""
+    """A moving figure: its name and all its data, as JSON holds them.
+
+    Examples
+    --------
+    >>> Moving("tilt", {"title": "Tilt"}).to_json(page="index")
+    '{"title":"Tilt","page":"index"}'
+    """
 
     name: str
     data: dict[str, Any]
@@ -189,7 +219,13 @@ def figure(
 
 
 def whole(values: ArrayLike, scale: float = 1.0) -> Any:
-    """Return values in whole units of 1/scale, as nested lists: short in a file, exact enough for a picture."""
+    """Return values in whole units of 1/scale, as nested lists: short in a file, exact enough for a picture.
+
+    Examples
+    --------
+    >>> whole([0.5, 0.254], scale=100)
+    [50, 25]
+    """
     return np.rint(scale * np.asarray(values)).astype(int).tolist()
 
 

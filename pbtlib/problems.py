@@ -45,6 +45,19 @@ class AnyProblem(Protocol):
     Two more are used where they are there: ``Sigma``, shape (d, d), the covariance of the noise in (1), the identity
     if missing or None; and ``equilibrium_sample(h, rng)`` -> (..., N, d), an exact draw from μ_h, which Algorithm 2
     needs. Where it is known, ``equilibrium(h)`` returns mean and covariance of μ_h.
+
+    Examples
+    --------
+    >>> class DoubleWell:
+    ...     def loss(self, theta, h):
+    ...         return ((theta**2 - 1) ** 2).sum(-1)
+    ...     def gradient(self, theta, h):
+    ...         return 4 * theta * (theta**2 - 1)
+    ...     def fitness(self, theta, h):
+    ...         return -((theta - 1) ** 2).sum(-1)
+    ...     def noise(self, h):
+    ...         return h[..., 0]
+    >>> check(DoubleWell(), theta=[[-0.5], [2.0]], h=[[0.1], [0.2]])
     """
 
     def loss(self, theta: Array, h: Array, /) -> Array:
@@ -119,6 +132,13 @@ class Quadratic:
     ----------
     d : int
         Dimension of θ, at least 1; the paper has 2.
+
+    Examples
+    --------
+    >>> problem = Quadratic()
+    >>> mean, covariance = problem.equilibrium([[0.5, 2.0]])
+    >>> mean.tolist(), covariance.tolist()
+    ([[0.5, 0.5]], [[[1.0, 0.0], [0.0, 1.0]]])
     """
 
     d: int = 2
@@ -185,6 +205,12 @@ class Himmelblau:
     r"""Himmelblau's function, (26) and (27): :math:`F = -H(\theta)`, :math:`L = H(\theta - h_1\mathbf 1)`, d = p = 2.
 
     :math:`H(\theta) = (\theta_1^2+\theta_2-11)^2 + (\theta_1+\theta_2^2-7)^2` has four minima, all of value 0.
+
+    Examples
+    --------
+    >>> problem = Himmelblau()
+    >>> problem.minima[0].round(6).tolist(), bool((abs(problem.fitness(problem.minima)) < 1e-12).all())
+    ([3.0, 2.0], True)
     """
 
     d: ClassVar[int] = 2
@@ -427,6 +453,12 @@ class LinearGaussian:
         θ*, where the fitness is largest.
     best : float
         F*, the largest fitness.
+
+    Examples
+    --------
+    >>> mean, covariance = LinearGaussian(s=0.6).equilibrium([[0.5]])
+    >>> mean.tolist(), covariance.round(6).tolist()
+    ([[0.5]], [[[0.09]]])
     """
 
     A: Array = field(default_factory=_one_by_one(2.0))
@@ -564,11 +596,29 @@ def _symmetric(name: str, value: ArrayLike, size: int | None = None, definite: b
 
 
 class ProblemError(ValueError):
-    """A problem breaks its contract; the message says in words how."""
+    """A problem breaks its contract; the message says in words how.
+
+    Examples
+    --------
+    >>> class Uphill(Quadratic):
+    ...     def gradient(self, theta, h):
+    ...         return 2 * (self.centre(h) - theta)
+    >>> try:
+    ...     check(Uphill(), theta=[[1.0, 2.0]], h=[[0.5, 1.0]])
+    ... except ProblemError as error:
+    ...     print(error)
+    gradient has the wrong sign: it is minus the gradient of the loss (by differences)
+    """
 
 
 def noise_covariance(problem: AnyProblem) -> Array | None:
-    """Return Σ of a problem, checked, or None where it is the identity."""
+    """Return Σ of a problem, checked, or None where it is the identity.
+
+    Examples
+    --------
+    >>> noise_covariance(Quadratic()) is None, noise_covariance(LinearGaussian(Sigma=[[4.0]])).tolist()
+    (True, [[4.0]])
+    """
     Sigma = getattr(problem, "Sigma", None)
     return None if Sigma is None else _symmetric("Sigma", Sigma, definite=True)
 

@@ -26,7 +26,7 @@ __all__ = ["DATA", "as_json", "commit", "load", "load_arrays", "provenance", "sa
 
 _HERE = Path(__file__).resolve().parent
 DATA = _HERE / "data" if (_HERE / "data").is_dir() else _HERE.parent / "data"
-"""The folder of the book's data: inside an installed package, beside it in a checkout."""
+"""The folder of the book's data, inside an installed package, beside it in a checkout."""
 
 _LIBRARIES = ("numpy", "scipy", "numba", "torch", "gymnasium", "pbtlib")
 
@@ -52,6 +52,11 @@ def provenance(
     dict
         JSON values: the arguments, library versions, machine, the instruction sets that the libraries computed with,
         and the commit (None outside a checkout; a trailing ``+`` says that files differed from it).
+
+    Examples
+    --------
+    >>> provenance({"beta": 1.0}, seed=0, wall_seconds=2.5, planned=3, made=2)["runs"]
+    {'planned': 3, 'made': 2, 'missing': 1}
     """
     if made > planned:
         raise ValueError(f"made is {made}; it must be at most planned = {planned}")
@@ -73,6 +78,11 @@ def commit() -> str | None:
 
     None outside a checkout, and in a copy that some other repository merely surrounds. A process asks once: it runs
     what it has loaded.
+
+    Examples
+    --------
+    >>> commit() is None or len(commit().rstrip("+")) == 12
+    True
     """
     here = Path(__file__).resolve()
 
@@ -89,7 +99,13 @@ def commit() -> str | None:
 
 
 def as_json(value: Any) -> Any:
-    """Return what is left of a value after it was stored in JSON, where tuples are lists."""
+    """Return what is left of a value after it was stored in JSON, where tuples are lists.
+
+    Examples
+    --------
+    >>> as_json({"window": (1, 2)})
+    {'window': [1, 2]}
+    """
     return json.loads(json.dumps(value))
 
 
@@ -107,6 +123,14 @@ def save(path: str | Path, data: xr.Dataset, meta: Mapping[str, Any], *, compres
         JSON values, such as `provenance` returns.
     compress : bool
         Whether numbers are deflated.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save(f"{folder}/a.nc", xr.Dataset({"score": ("agent", [0.5, 0.7])}), {"seed": 3})
+    ...     load(f"{folder}/a.nc")["score"].values.tolist()
+    [0.5, 0.7]
     """
     target = Path(path).expanduser()
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -134,6 +158,10 @@ def tidy(path: str | Path) -> None:
     ----------
     path : path-like
         The file that `save` was writing.
+
+    Examples
+    --------
+    >>> tidy("results.nc")      # nothing was left here
     """
     target = Path(path).expanduser()
     for left in target.parent.iterdir() if target.parent.is_dir() else ():
@@ -154,6 +182,11 @@ def load(path: str | Path) -> xr.Dataset:
         If there is no such file.
     ValueError
         If the file cannot be read, was not written by `save`, or its data or provenance were altered since.
+
+    Examples
+    --------
+    >>> load("cartpole_frozen.nc").attrs["runs"]["missing"]      # found in the book's data
+    0
     """
     source = Path(path).expanduser()
     if not source.is_file() and not source.is_absolute() and (kept := DATA / source.name).is_file():
@@ -179,7 +212,16 @@ def load(path: str | Path) -> xr.Dataset:
 
 
 def save_arrays(path: str | Path, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
-    """Write plain arrays, such as a checkpoint, as `save` does (without compression)."""
+    """Write plain arrays, such as a checkpoint, as `save` does (without compression).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_arrays(f"{folder}/state.nc", {"h": np.ones((3, 2))}, {"next_update": 7})
+    ...     load_arrays(f"{folder}/state.nc")[1]
+    {'next_update': 7}
+    """
     labelled = {
         name: (tuple(f"{name}_{axis}" for axis in range(np.ndim(a))), np.asarray(a)) for name, a in arrays.items()
     }
@@ -187,7 +229,16 @@ def save_arrays(path: str | Path, arrays: Mapping[str, NDArray[Any]], meta: Mapp
 
 
 def load_arrays(path: str | Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Read what `save_arrays` wrote: the arrays and the meta data. Raises as `load` does."""
+    """Read what `save_arrays` wrote: the arrays and the meta data. Raises as `load` does.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_arrays(f"{folder}/state.nc", {"h": np.ones((3, 2))}, {"next_update": 7})
+    ...     load_arrays(f"{folder}/state.nc")[0]["h"].shape
+    (3, 2)
+    """
     data = load(path)
     return {str(name): v.to_numpy() for name, v in data.variables.items()}, data.attrs
 

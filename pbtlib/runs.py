@@ -162,6 +162,15 @@ def summary(run: xr.Dataset) -> str:
     ----------
     run : xarray.Dataset
         As `read` returns.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> rows = {"trial": ["a", "b"], "time": [1, 1], "score": [0.1, 0.4], "lr": [1, 2], "parent": ["b", "b"]}
+    >>> print(summary(read(pd.DataFrame(rows))))
+    table: 2 trials, 1 intervals (synchronous)
+    2 scores, 1 copies, parents known at 2 results
+    hyperparameters: lr
     """
     kind = "synchronous" if run.attrs["synchronous"] else "asynchronous: interval k is no cross-section"
     told = int((run["parent"] != UNKNOWN).sum())

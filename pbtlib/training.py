@@ -64,6 +64,13 @@ class Particles:
     ------
     ValueError
         If there is no agent, or the shapes do not agree.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Particles(theta=np.zeros((3, 2)), h=np.ones((4, 1)))
+    Traceback (most recent call last):
+    ValueError: theta has shape (3, 2) and h (4, 1); they must be (..., N, d) and (..., N, p)
     """
 
     theta: Array
@@ -75,7 +82,14 @@ class Particles:
 
 @dataclass(frozen=True)
 class UnderdampedParticles:
-    """A population whose training has momentum: θ and momentum of shape (..., N, d), h of shape (..., N, p)."""
+    """A population whose training has momentum: θ and momentum of shape (..., N, d), h of shape (..., N, p).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> UnderdampedParticles(theta=np.zeros((3, 2)), momentum=np.zeros((3, 2)), h=np.ones((3, 1))).momentum.shape
+    (3, 2)
+    """
 
     theta: Array
     momentum: Array
@@ -98,6 +112,15 @@ class Trace:
         time-averaged fitness (23) is its mean over the last axis.
     path : ndarray, shape (..., K, N, d)
         θ after every ``path_every``-th step, oldest first; K = 0 if none was asked for.
+
+    Examples
+    --------
+    >>> from pbtlib.evolution import stream
+    >>> from pbtlib.problems import Quadratic
+    >>> train = EulerMaruyama(Quadratic(1), dt=0.01, steps=100, window=3, path_every=50)
+    >>> _, trace = train(Particles([[3.0]], [[0.0, 0.1]]), stream(0, 0, "train"))
+    >>> trace.fitness.shape, trace.path.shape
+    ((1, 3), (2, 1, 1))
     """
 
     fitness: Array
@@ -109,7 +132,14 @@ class Trace:
 
 @dataclass(frozen=True)
 class Last:
-    """Evaluation by the fitness now, after the last step of training."""
+    """Evaluation by the fitness now, after the last step of training.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Last()(None, Trace(fitness=np.array([[1.0, 2.0, 6.0]]), path=np.empty((0, 1, 1)))).tolist()
+    [6.0]
+    """
 
     def __call__(self, state: Any, trace: Trace) -> Array:
         """Return the fitness, shape (..., N)."""
@@ -118,7 +148,14 @@ class Last:
 
 @dataclass(frozen=True)
 class WindowMean:
-    """Evaluation by the time average (23), over the ``window`` that training recorded."""
+    """Evaluation by the time average (23), over the ``window`` that training recorded.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> WindowMean()(None, Trace(fitness=np.array([[1.0, 2.0, 6.0]]), path=np.empty((0, 1, 1)))).tolist()
+    [3.0]
+    """
 
     def __call__(self, state: Any, trace: Trace) -> Array:
         """Return the fitness, shape (..., N)."""
@@ -133,6 +170,13 @@ class LogMeanExp:
     ----------
     beta : float
         β ≥ 0; at 0 it is the mean.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> trace = Trace(fitness=np.array([[0.0, np.log(3.0)]]), path=np.empty((0, 1, 1)))
+    >>> bool(abs(LogMeanExp(1.0)(None, trace)[0] - np.log(2.0)) < 1e-12)
+    True
     """
 
     beta: float = 1.0
@@ -157,7 +201,7 @@ class EulerMaruyama:
     One step is :math:`\theta \leftarrow \theta - \Delta t\,\nabla_\theta L + s(h)\sqrt{\Delta t}\,\Sigma^{1/2}\xi`.
 
     Weak order 1. For the quadratic example its own invariant variance is :math:`h_2^2/(4(1-\Delta t))`, not the
-    :math:`h_2^2/4` of (25). Exactly `Quadratic`, `Himmelblau` and `LinearGaussian` run in one compiled loop; any other
+    :math:`h_2^2/4` of (25). Exactly the three classes of `pbtlib.problems` run in one compiled loop; any other
     problem, a subclass of them too, runs block by block through its own functions, which get read-only arrays.
 
     Attributes
@@ -201,9 +245,7 @@ class EulerMaruyama:
     threads: int | None = field(default=None, compare=False, metadata=ASIDE)
 
     def __post_init__(self) -> None:
-        _check_contract(self.problem)
-        check_number("dt", self.dt, minimum=0, open_minimum=True)
-        _check_recording(self)
+        _check_training(self, "dt")
 
     def __call__(self, state: S, rng: np.random.Generator) -> tuple[S, Trace]:
         """Train each agent, ``(state, rng) -> (state, trace)``, for any state with fields ``theta`` and ``h``."""
@@ -248,6 +290,16 @@ class ExactOU:
         Number of equal exact steps it is cut into; matters only for what is recorded.
     window, path_every, threads
         As in `EulerMaruyama`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pbtlib.evolution import stream
+    >>> from pbtlib.problems import Quadratic
+    >>> train = ExactOU(Quadratic(1), time=np.log(2.0) / 2)
+    >>> state, _ = train(Particles([[3.0]], [[1.0, 0.0]]), stream(0, 0, "train"))
+    >>> state.theta.round(6).tolist()      # half of the way to 1
+    [[2.0]]
     """
 
     problem: Quadratic | LinearGaussian
@@ -259,8 +311,7 @@ class ExactOU:
     threads: int | None = field(default=None, compare=False, metadata=ASIDE)
 
     def __post_init__(self) -> None:
-        check_number("time", self.time, minimum=0, open_minimum=True)
-        _check_recording(self)
+        _check_training(self, "time")
         if type(self.problem) not in (Quadratic, LinearGaussian):
             raise TypeError(
                 f"problem is {self.problem!r}; an exact transition needs a gradient known to be linear, so exactly a "
@@ -300,6 +351,15 @@ class Underdamped:
         As in `EulerMaruyama`.
     friction : float
         The rate c > 0.
+
+    Examples
+    --------
+    >>> from pbtlib.evolution import stream
+    >>> from pbtlib.problems import Quadratic
+    >>> train = Underdamped(Quadratic(1), dt=0.05, steps=400, friction=4.0)
+    >>> state, _ = train(UnderdampedParticles([[3.0]], [[0.0]], [[1.0, 0.0]]), stream(0, 0, "train"))
+    >>> state.theta.round(3).tolist()
+    [[1.0]]
     """
 
     problem: AnyProblem
@@ -312,10 +372,7 @@ class Underdamped:
     threads: int | None = field(default=None, compare=False, metadata=ASIDE)
 
     def __post_init__(self) -> None:
-        _check_contract(self.problem)
-        check_number("dt", self.dt, minimum=0, open_minimum=True)
-        check_number("friction", self.friction, minimum=0, open_minimum=True)
-        _check_recording(self)
+        _check_training(self, "dt", "friction")
         Sigma = noise_covariance(self.problem)
         if Sigma is not None and not np.array_equal(Sigma, np.eye(len(Sigma))):
             raise ValueError(f"problem has Sigma = {Sigma}; momentum needs the identity")
@@ -361,6 +418,14 @@ class GibbsDraw:
     ------
     TypeError
         If the problem has no such method.
+
+    Examples
+    --------
+    >>> from pbtlib.evolution import stream
+    >>> from pbtlib.problems import Quadratic
+    >>> state, trace = GibbsDraw(Quadratic(), window=3)(Particles([[9.0, 9.0]], [[1.0, 0.0]]), stream(0, 0, "train"))
+    >>> state.theta.tolist(), trace.fitness.shape      # without noise at the minimum of the loss
+    ([[1.0, 1.0]], (1, 3))
     """
 
     problem: Any
@@ -406,13 +471,14 @@ class _Recording(Protocol):
     def threads(self) -> int | None: ...
 
 
-def _check_contract(problem: Any) -> None:
-    missing = [name for name in ("gradient", "fitness", "noise") if not callable(getattr(problem, name, None))]
+def _check_training(self: _Recording, *positive: str) -> None:
+    """Check the problem, these numbers, and what is recorded."""
+    missing = [name for name in ("gradient", "fitness", "noise") if not callable(getattr(self.problem, name, None))]
     if missing:
-        raise TypeError(f"problem is {problem!r}; it needs the method{'s' * (len(missing) > 1)} {', '.join(missing)}")
-
-
-def _check_recording(self: _Recording) -> None:
+        plural = "s" * (len(missing) > 1)
+        raise TypeError(f"problem is {self.problem!r}; it needs the method{plural} {', '.join(missing)}")
+    for name in positive:
+        check_number(name, getattr(self, name), minimum=0, open_minimum=True)
     check_number("steps", self.steps, integer=True, minimum=1)
     check_number("window", self.window, integer=True, minimum=1, maximum=self.steps)
     check_number("path_every", self.path_every, integer=True, minimum=0)

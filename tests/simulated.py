@@ -1,4 +1,4 @@
-"""Runs of the library whose truth is known, as the tables that a reader of `pbtlib.runs` would bring."""
+"""A problem without symmetries, and runs whose truth is known, as the tables that a reader would bring."""
 
 from dataclasses import replace
 
@@ -10,6 +10,17 @@ from pbtlib.evolution import GaussianMutation, Gibbs, Selection, Truncation
 from pbtlib.loop import evolve
 from pbtlib.problems import LinearGaussian
 from pbtlib.training import ExactOU, Particles
+
+GENERAL = LinearGaussian(
+    A=np.array([[2.0, 0.4, 0.0], [0.4, 1.0, -0.2], [0.0, -0.2, 0.7]]),
+    B=np.array([[1.0, 0.0], [0.5, 0.3], [0.0, -1.0]]),
+    c=np.array([0.1, -0.2, 0.3]),
+    s=lambda h: h[..., 1],
+    Sigma=np.array([[1.0, 0.3, 0.1], [0.3, 0.8, 0.0], [0.1, 0.0, 1.5]]),
+    Q=np.array([[1.0, 0.2, 0.0], [0.2, 0.5, 0.1], [0.0, 0.1, 0.3]]),
+    target=np.array([0.5, 0.0, -0.5]),
+    best=1.2,
+)
 
 
 def record(truth, seed, *, trials=64, updates=20, time=3.0, sigma=0.2, readings=1, noise=0.0, spread=0.5):

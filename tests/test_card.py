@@ -7,7 +7,7 @@ import pytest
 
 from book.ledger.card import card, text_of
 from pbtlib import claims
-from pbtlib.claims import WORDS, judge, ledger, parse_ledger
+from pbtlib.claims import PARTED, WORDS, judge, ledger, parse_ledger
 
 ENTRY = {
     "statement": "Two is at least one < three.",
@@ -79,6 +79,13 @@ def test_a_claim_that_parts_from_its_record_is_red_and_says_what_is_recorded(dra
     assert '<div class="claim claim-bad" id="claim-two"><p><b>Not as recorded</b>' in html
     assert "Recorded: Holds." in html
     assert "Only so far" not in html
+
+
+def test_a_claim_that_these_data_cannot_tell_from_its_control_is_not_red(drawn):
+    html = drawn("verified", control=2.5)
+    assert '<div class="claim claim-open" id="claim-two"><p><b>Not told from its control by these data</b>' in html
+    assert "Recorded: Holds." in html
+    assert PARTED not in html
 
 
 def test_a_card_says_how_far_its_verdict_reaches(drawn):

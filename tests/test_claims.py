@@ -35,6 +35,15 @@ def book(monkeypatch):
     monkeypatch.setenv("PBTLIB_STRICT", "1")
 
 
+@pytest.fixture
+def shown(monkeypatch):
+    """What a notebook was given to show."""
+    outputs = []
+    shell = SimpleNamespace(display_pub=SimpleNamespace(publish=lambda **what: outputs.append(what)))
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+    return outputs
+
+
 def test_the_ledger_is_well_formed():
     records = claims.ledger()
     assert records
@@ -67,8 +76,35 @@ def test_a_right_measurement_passes_and_a_wrong_one_breaks(book):
 
 
 def test_a_control_that_passes_breaks_the_claim(book):
-    with pytest.raises(ClaimError, match=r"gives 2\.020.*control: holds"):
+    with pytest.raises(ClaimError, match=r"Not told from its control.*gives 2\.020"):
         claim("two", measured=2.01, predicted=2, uncertainty=0.01, control=2.02)
+
+
+def test_a_reader_whose_data_pass_the_control_too_is_told_so_and_sees_no_red(book, monkeypatch, shown):
+    """With few rows a broken model may pass as well: then the claim is neither shown nor refuted."""
+    monkeypatch.setenv("PBTLIB_STRICT", "0")
+    claim("two", measured=2.01, predicted=2, uncertainty=0.01, control=2.02)
+    (what,) = shown
+    text, html = what["data"]["text/plain"], what["data"]["text/html"]
+    assert text == (
+        "Not told from its control by these data: Two is two. "
+        "Measured 2.010 ± 0.010, predicted 2.000. A broken model gives 2.020. Recorded: verified."
+    )
+    assert "claim-open" in html
+    assert claims._RED not in html
+
+
+@pytest.mark.parametrize(
+    ("name", "measured", "control", "undecided"),
+    [
+        ("two", 2.0, 2.01, True),
+        ("two", 2.0, 3.0, False),  # holds
+        ("two", 2.2, 2.01, False),  # fails, whatever the control
+        ("off", 2.0, 2.01, False),  # the statement turned out true: that is no lack of data
+    ],
+)
+def test_only_a_claim_that_holds_together_with_its_control_is_undecided(name, measured, control, undecided, book):
+    assert judge(name, measured=measured, predicted=2, uncertainty=0.01, control=control).undecided is undecided
 
 
 def test_a_recorded_disagreement_must_stay_one(book):
@@ -87,11 +123,8 @@ def test_a_reader_sees_red_and_goes_on(book, monkeypatch, capsys):
 
 @pytest.mark.parametrize(("measured", "parts"), [(2.0, False), (2.2, True)])
 def test_a_parted_claim_is_red_without_the_books_style_sheet_and_says_what_may_be_the_cause(
-    measured, parts, book, monkeypatch
+    measured, parts, book, monkeypatch, shown
 ):
-    shown = []
-    shell = SimpleNamespace(display_pub=SimpleNamespace(publish=lambda **what: shown.append(what)))
-    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
     monkeypatch.setenv("PBTLIB_STRICT", "0")
     claim("two", measured=measured, predicted=2, uncertainty=0.01, control=3)
     (what,) = shown

@@ -128,3 +128,20 @@ def test_a_yes_no_column_is_a_column_like_others(monkeypatch):
 def test_bad_data_are_named_at_once(spoil, message, monkeypatch):
     with pytest.raises(AssertionError, match=message):
         first_cells(OTHER_DATA.format(seed=5) + spoil + "\n", monkeypatch)
+
+
+MISLEADING = (
+    OTHER_DATA.format(seed=5)
+    + """
+target = x[:, 0].copy()
+target[stream(0, SPLIT, "split").permutation(200)[N_TRAIN:]] *= -1
+"""
+)
+
+
+@pytest.mark.parametrize(("data", "edge"), [(MISLEADING, True), (OTHER_DATA.format(seed=5), False)])
+def test_an_optimum_at_the_edge_of_the_box_is_mentioned(data, edge, monkeypatch, capsys):
+    """What the training rows teach is wrong for all others: the largest penalty there is does best."""
+    space = first_cells(data, monkeypatch)
+    assert (space["upper"] - space["h_best"] < 1e-6) == edge
+    assert ("edge of the box" in capsys.readouterr().out) == edge

@@ -6,20 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from scipy.linalg import solve_continuous_lyapunov
+from simulated import GENERAL
 
 from pbtlib import problems
 from pbtlib.problems import Himmelblau, LinearGaussian, Problem, Quadratic
 
-GENERAL = LinearGaussian(
-    A=np.array([[2.0, 0.4, 0.0], [0.4, 1.0, -0.2], [0.0, -0.2, 0.7]]),
-    B=np.array([[1.0, 0.0], [0.5, 0.3], [0.0, -1.0]]),
-    c=np.array([0.1, -0.2, 0.3]),
-    s=lambda h: h[..., 1],
-    Sigma=np.array([[1.0, 0.3, 0.1], [0.3, 0.8, 0.0], [0.1, 0.0, 1.5]]),
-    Q=np.array([[1.0, 0.2, 0.0], [0.2, 0.5, 0.1], [0.0, 0.1, 0.3]]),
-    target=np.array([0.5, 0.0, -0.5]),
-    best=1.2,
-)
 ALL = [(Quadratic(), 2, 2), (Quadratic(5), 5, 2), (Himmelblau(), 2, 2), (LinearGaussian(), 1, 1), (GENERAL, 3, 2)]
 NAMES = ["quadratic", "quadratic in 5 dimensions", "himmelblau", "test case", "general"]
 

@@ -10,20 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.linalg import expm, solve_continuous_lyapunov
+from simulated import GENERAL
 
 from pbtlib import training
 from pbtlib.evolution import stream
 from pbtlib.normals import draw_key, normals
 from pbtlib.problems import Himmelblau, LinearGaussian, Problem, Quadratic
 from pbtlib.training import EulerMaruyama, ExactOU, GibbsDraw, Particles, Underdamped, UnderdampedParticles
-
-GENERAL = LinearGaussian(
-    A=np.array([[2.0, 0.4, 0.0], [0.4, 1.0, -0.2], [0.0, -0.2, 0.7]]),
-    B=np.array([[1.0, 0.0], [0.5, 0.3], [0.0, -1.0]]),
-    c=np.array([0.1, -0.2, 0.3]),
-    s=lambda h: h[..., 1],
-    Sigma=np.array([[1.0, 0.3, 0.1], [0.3, 0.8, 0.0], [0.1, 0.0, 1.5]]),
-)
 
 
 def own(problem, Sigma=None):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from pbtlib.claims import PARTED, SIGNS, WORDS, Record, Verdict, compare, in_digits
+from pbtlib.claims import PARTED, SIGNS, UNDECIDED, WORDS, Record, Verdict, compare, in_digits
 
 RULES = {
     "=": "Measured and predicted differ by no more than the tolerance.",
@@ -43,14 +43,15 @@ def card(record: Record, verdict: Verdict | None, *, anchor: str = "", cell: str
         Address of the cell that computes the claim, or of the page that proves it.
     """
     parts = bool(verdict and not verdict.agrees)
-    kind = "claim-bad" if parts else f"claim-{slug(record.status)}"
-    word = "Not as recorded" if parts else WORDS[record.status]
+    open_ = bool(verdict and verdict.undecided)
+    kind = "claim-open" if open_ else "claim-bad" if parts else f"claim-{slug(record.status)}"
+    word = UNDECIDED if open_ else "Not as recorded" if parts else WORDS[record.status]
     label = ' <span class="claim-kind">code check</span>' if record.kind == "code check" else ""
     lines = [f"<p><b>{word}</b>{label} {escape(record.statement)}</p>"]
     if verdict:
         lines += [strip(record, verdict), f"<p>{escape(verdict.numbers)}{_elsewhere(verdict)}</p>"]
     if parts:
-        lines.append(f"<p>{escape(PARTED)}. Recorded: {WORDS[record.status]}.</p>")
+        lines.append(f"<p>{'' if open_ else escape(PARTED) + '. '}Recorded: {WORDS[record.status]}.</p>")
     elif record.caveat:
         only = "" if record.status == "disagrees" else "<i>Only so far:</i> "
         lines.append(f'<p class="claim-caveat">{only}{escape(record.caveat)}</p>')

@@ -42,6 +42,15 @@ class Replay:
     terminal : ndarray of bool, shape (capacity,)
     stored : int
         Transitions stored since the replay was empty.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> replay = Replay.empty(2)
+    >>> for reward in (1.0, 2.0, 3.0):
+    ...     replay.store(np.zeros(4), 0, reward, np.zeros(4), False)
+    >>> len(replay), replay.reward.tolist()      # the oldest went
+    (2, [3.0, 2.0])
     """
 
     observation: NDArray[np.float32]
@@ -99,6 +108,14 @@ class Agent:
     replay : Replay
     clock : int
         Environment steps so far: the time of the exploration schedule (39) and of the target's updates.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pbtlib.cartpole.setting import initial_weights
+    >>> agent = new_agent(initial_weights(np.random.default_rng(0)))
+    >>> agent.clock, len(agent.replay)
+    (0, 0)
     """
 
     network: nn.Sequential
@@ -115,14 +132,29 @@ def new_agent(theta: NDArray[np.float32], setting: Setting = Setting()) -> Agent
     ----------
     theta : ndarray of float32, shape (4610,)
         The weights in the order of `pack`, such as `pbtlib.cartpole.setting.initial_weights` draws.
-    setting : Setting
+    setting : pbtlib.cartpole.setting.Setting
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pbtlib.cartpole.setting import initial_weights
+    >>> agent = new_agent(initial_weights(np.random.default_rng(0)))
+    >>> agent.network[0].weight.requires_grad, agent.target[0].weight.requires_grad
+    (True, False)
     """
     network, target = q_network(theta), q_network(theta).requires_grad_(False)
     return Agent(network, target, torch.optim.Adam(network.parameters()), Replay.empty(setting.capacity))
 
 
 def q_network(theta: NDArray[np.float32]) -> nn.Sequential:
-    """Return the network 4-64-64-2 with ReLU: observation in, the values Q(s,·) of both actions out."""
+    """Return the network 4-64-64-2 with ReLU: observation in, the values Q(s,·) of both actions out.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> tuple(q_network(np.zeros(4610, np.float32))(torch.zeros(3, 4)).shape)
+    (3, 2)
+    """
     network = nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 2))
     with torch.no_grad():
         for parameter, value in zip(network.parameters(), unpack(theta), strict=True):
@@ -139,7 +171,16 @@ def act(network: nn.Sequential, observation: NDArray[np.float32], epsilon: float
 
 
 def td_loss(network: nn.Sequential, target: nn.Sequential, batch: tuple[Tensor, ...], gamma: float) -> Tensor:
-    """Return the mean squared temporal-difference error (41) of a batch."""
+    """Return the mean squared temporal-difference error (41) of a batch.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> network = q_network(np.zeros(4610, np.float32))      # Q = 0, so the error is the reward
+    >>> batch = torch.zeros(5, 4), torch.zeros(5, dtype=torch.int64), torch.ones(5), torch.zeros(5, 4), torch.zeros(5)
+    >>> td_loss(network, network, batch, gamma=0.99).item()
+    1.0
+    """
     s, a, r, s_next, terminal = batch
     q = network(s).gather(1, a[:, None]).squeeze(1)
     with torch.no_grad():
@@ -176,12 +217,21 @@ def train(
         Environment steps; each is followed by one gradient step as soon as the replay holds a batch.
     rng : numpy.random.Generator
         The only source of randomness, of the environment too.
-    setting : Setting
+    setting : pbtlib.cartpole.setting.Setting
 
     Returns
     -------
     list of float
         Returns (summed rewards) of the episodes that ended, in their order. The last, unfinished episode has none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pbtlib.cartpole.setting import initial_weights
+    >>> agent = new_agent(initial_weights(np.random.default_rng(0)))
+    >>> returns = train(agent, decode([0.0, 0.0, 0.0]), 120, np.random.default_rng(1))
+    >>> agent.clock, len(returns) >= 1
+    (120, True)
     """
     env = gym.make("CartPole-v1", max_episode_steps=setting.episode_cap)
     env.unwrapped.np_random = rng
@@ -207,12 +257,27 @@ def train(
 
 
 def pack(tensors: Iterable[Tensor]) -> NDArray[np.float32]:
-    """Join W₁, b₁, W₂, b₂, W₃, b₃ (or anything of these shapes) to one vector of 4610."""
+    """Join W₁, b₁, W₂, b₂, W₃, b₃ (or anything of these shapes) to one vector of 4610.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> theta = np.arange(4610, dtype=np.float32)
+    >>> bool((pack(unpack(theta)) == theta).all())
+    True
+    """
     return torch.cat([tensor.detach().ravel() for tensor in tensors]).numpy()
 
 
 def unpack(theta: NDArray[np.float32]) -> list[Tensor]:
-    """Cut a vector of 4610 into W₁, b₁, W₂, b₂, W₃, b₃: the inverse of `pack`."""
+    """Cut a vector of 4610 into W₁, b₁, W₂, b₂, W₃, b₃: the inverse of `pack`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> [tuple(piece.shape) for piece in unpack(np.zeros(4610, np.float32))]
+    [(64, 4), (64,), (64, 64), (64,), (2, 64), (2,)]
+    """
     shapes = [shape for outputs, inputs in LAYERS for shape in ((outputs, inputs), (outputs,))]
     pieces = torch.tensor(theta).split([math.prod(shape) for shape in shapes])
     return [piece.reshape(shape).clone() for piece, shape in zip(pieces, shapes, strict=True)]
@@ -233,12 +298,20 @@ def training(
     ----------
     n_steps : int
         Environment steps of a generation.
-    setting : Setting, optional
+    setting : pbtlib.cartpole.setting.Setting, optional
 
     Returns
     -------
     callable
         ``train(state, rng) -> (state, trace)``; agent i draws from the i-th child of the fresh stream ``rng``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pbtlib.cartpole.population import new_population
+    >>> two = new_population([[0.0, 0.0, -1.0], [0.0, 0.0, 1.0]], np.random.default_rng(0))
+    >>> training(100)(two, np.random.default_rng(1))[0].updates.ravel().tolist()      # a batch of 32, none of 128
+    [69, 0]
     """
     common = setting or Setting()
 

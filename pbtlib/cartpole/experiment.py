@@ -30,7 +30,7 @@ Array = NDArray[np.float64]
 Train = Callable[[Population, np.random.Generator], tuple[Population, Trace]]
 
 WINDOWS = (1, 2, 5, 10)
-"""Lengths m of the fitness window (23): 1, 2, 5 [code], 10 [C]."""
+"""Lengths m of the fitness window (23), 1, 2, 5 [code] and 10 [C]."""
 
 LARGEST = 32767
 """Most agents, and most steps of a generation, so the largest sum of returns too: two bytes for each in packed data."""
@@ -45,9 +45,9 @@ class Experiment:
     Attributes
     ----------
     n_agents : int
-        N, at least 1/q unless there is no evolution, at most `LARGEST`.
+        N, at least 1/q unless there is no evolution, at most 32767.
     n_steps : int
-        Environment steps of a generation, at most `LARGEST`. The paper has 200 [C], 500 [code], 1000 [code].
+        Environment steps of a generation, at most 32767. The paper has 200 [C], 500 [code], 1000 [code].
     generations : int
         Number of slow updates.
     m : int
@@ -63,7 +63,13 @@ class Experiment:
         What else a copy has: see `pbtlib.cartpole.population.copying`.
     start : tuple of tuples of float
         Scaled hyperparameters that the agents start with, in turns. None: every agent draws its own.
-    setting : Setting
+    setting : pbtlib.cartpole.setting.Setting
+
+    Examples
+    --------
+    >>> Experiment(m=6)      # six episodes of 100 steps need not end within 500
+    Traceback (most recent call last):
+    ValueError: m is 6; it must be a finite number in [1, 5]
     """
 
     n_agents: int = 500
@@ -96,6 +102,12 @@ def initial_population(
 
     [C] for the batch size, which the authors' code draws from 32, 64, 128 at the start. With ``start``, agent i has the
     hyperparameters number i modulo their number instead. Agent i is the same whatever the number of agents.
+
+    Examples
+    --------
+    >>> two, three = initial_population(2, seed=0), initial_population(3, seed=0)
+    >>> three.h.shape, bool((two.theta == three.theta[:2]).all())
+    ((3, 3), True)
     """
     h = np.array([child.uniform(-1.0, 1.0, 3) for child in stream(seed, 0, "hyperparameters").spawn(n_agents)])
     if start:
@@ -104,7 +116,14 @@ def initial_population(
 
 
 def operators(experiment: Experiment) -> dict[str, Any]:
-    """Return ``evaluate``, ``select``, ``copy`` and ``mutate`` of an experiment, as `pbtlib.loop.evolve` takes them."""
+    """Return ``evaluate``, ``select``, ``copy`` and ``mutate`` of an experiment, as `pbtlib.loop.evolve` takes them.
+
+    Examples
+    --------
+    >>> parts = operators(Experiment(q=0.1))
+    >>> sorted(parts), parts["select"].rule
+    (['copy', 'evaluate', 'mutate', 'select'], Truncation(q=0.1))
+    """
     e = experiment
     take = population.copying(adam=e.carry_adam, replay=e.carry_replay, clock=e.keep_clock)
 
@@ -153,6 +172,15 @@ class Record(_Rows):
     ----------
     h : ndarray, shape (N, 3)
         Scaled hyperparameters at the start.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> state = initial_population(2, seed=0)
+    >>> record = Record(state.h)
+    >>> record(0, state, np.array([20.0, 30.0]), Jump(np.array([True, False]), np.array([1, 1])))
+    >>> record.dataset()["h"].shape, record.dataset()["fitness"].values.tolist()
+    ((2, 2, 3), [[20.0, 30.0]])
     """
 
     def __init__(self, h: Array) -> None:
@@ -188,6 +216,17 @@ class Windows(_Rows):
     ----------
     sizes : sequence of int
         Numbers of episodes m; in every generation that many must end.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> windows = Windows([1, 2])
+    >>> evaluate = windows.watching(population.window_mean(2))
+    >>> evaluate(None, Trace(np.array([[20, 30, 40]]), np.array([3]))).tolist()
+    [35.0]
+    >>> windows(0, None, None, None)
+    >>> windows.dataset()["window_sum"].values.tolist()
+    [[[40], [70]]]
     """
 
     def __init__(self, sizes: Sequence[int]) -> None:
@@ -251,6 +290,11 @@ def prepare(*, announce: bool = False) -> float:
     ----------
     announce : bool
         Whether to say so first, on the error stream.
+
+    Examples
+    --------
+    >>> prepare() > 0
+    True
     """
     if announce:
         print(
@@ -291,7 +335,7 @@ def run(
 
     Returns
     -------
-    state : Population
+    state : pbtlib.cartpole.population.Population
         The population after the last update.
     record : xarray.Dataset
         As `Record.dataset` and, for the lengths `WINDOWS` that fit into a generation, `Windows.dataset` describe. In
@@ -301,6 +345,12 @@ def run(
     ------
     ValueError
         If the checkpoint belongs to another experiment or seed.
+
+    Examples
+    --------
+    >>> state, record = run(Experiment(n_agents=5, n_steps=200, m=1, generations=2), seed=0)
+    >>> state.clock.ravel().tolist(), record["fitness"].shape
+    ([400, 400, 400, 400, 400], (2, 5))
     """
     clock = _Clock()
     state = initial_population(experiment.n_agents, seed, experiment.setting, experiment.start)

@@ -68,6 +68,13 @@ class Population:
         s and s' of the replay. Every reward is 1 in CartPole and is not stored.
     action : ndarray of uint8, shape (N, capacity)
     terminal : ndarray of bool, shape (N, capacity)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> agents = new_population(np.zeros((3, 3)), np.random.default_rng(0), Setting(capacity=200))
+    >>> agents.theta.shape, agents.observation.shape
+    ((3, 4610), (3, 200, 4))
     """
 
     h: NDArray[np.float64]
@@ -94,6 +101,13 @@ class Trace:
         Agent i's returns are ``returns[i, :count[i]]``; zeros follow. A return is also the episode's length.
     count : ndarray of int64, shape (N,)
         Episodes that ended.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> trace = Trace(returns=np.array([[12, 30, 0]]), count=np.array([2]))
+    >>> trace.returns[0, : trace.count[0]].tolist()
+    [12, 30]
     """
 
     returns: NDArray[np.int64]
@@ -108,8 +122,16 @@ def new_population(h: ArrayLike, rng: np.random.Generator, setting: Setting | No
     h : array_like, shape (N, 3)
         Scaled hyperparameters in [−1, 1].
     rng : numpy.random.Generator
-        A fresh stream; agent i draws its weights (`initial_weights`) from the stream's i-th child.
-    setting : Setting, optional
+        A fresh stream; agent i draws its weights from the stream's i-th child, as
+        `pbtlib.cartpole.setting.initial_weights` does.
+    setting : pbtlib.cartpole.setting.Setting, optional
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> agents = new_population(np.zeros((2, 3)), np.random.default_rng(0))
+    >>> agents.clock.ravel().tolist(), bool((agents.theta == agents.target).all())
+    ([0, 0], True)
     """
     scaled = check_array("h", h, min_ndim=2, shape=(None, 3))
     decode(scaled)
@@ -147,7 +169,7 @@ def training(
     ----------
     n_steps : int
         Environment steps of a generation; each is followed by one gradient step once the replay holds a batch.
-    setting : Setting, optional
+    setting : pbtlib.cartpole.setting.Setting, optional
     threads : int, optional
         Agents trained at a time; all processors by default. It changes no bit of the result.
     advance : callable, optional
@@ -157,6 +179,14 @@ def training(
     -------
     callable
         ``train(state, rng) -> (state, trace)``; agent i draws from the i-th child of the fresh stream ``rng``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> start = new_population(np.zeros((2, 3)), np.random.default_rng(0))
+    >>> state, trace = training(120)(start, np.random.default_rng(1))
+    >>> state.clock.ravel().tolist(), bool((trace.count >= 1).all())
+    ([120, 120], True)
     """
     check_number("n_steps", n_steps, integer=True, minimum=1)
     workers = threads if threads is not None else processors()
@@ -220,6 +250,12 @@ def window_mean(m: int) -> Callable[[Population, Trace], NDArray[np.float64]]:
     callable
         ``evaluate(state, trace)``, the fitness of shape (N,). It raises ValueError if an agent ended fewer than m
         episodes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> window_mean(2)(None, Trace(np.array([[10, 20, 30], [5, 15, 0]]), np.array([3, 2]))).tolist()
+    [25.0, 10.0]
     """
     check_number("m", m, integer=True, minimum=1)
 
@@ -256,6 +292,14 @@ def copying(
     -------
     callable
         ``copy(state, jump)``, a new state; the snapshot before the jumps is the source of every copy.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> agents = new_population([[0.5, 0.0, 0.0], [-0.5, 0.0, 0.0]], np.random.default_rng(0))
+    >>> copied = copying()(agents, Jump(who=np.array([True, False]), parent=np.array([1, 1])))
+    >>> copied.h[:, 0].tolist(), bool((copied.theta[0] == agents.theta[1]).all())
+    ([-0.5, -0.5], True)
     """
 
     def copy(state: Population, jump: Jump) -> Population:
@@ -352,6 +396,13 @@ def physics(state: F64, action: int) -> tuple[F64, bool]:
     state : ndarray of float64, shape (4,)
     terminated : bool
         Whether the cart is further out than 2.4 m or the pole further down than 12 degrees.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> state, terminated = physics(np.zeros(4), 1)      # the cart moves to the right, the pole falls to the left
+    >>> bool(state[1] > 0 > state[3]), bool(terminated)
+    (True, False)
     """
     gravity, cart, pole, half_length, push, dt = 9.8, 1.0, 0.1, 0.5, 10.0, 0.02
     total = cart + pole

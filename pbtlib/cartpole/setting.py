@@ -19,7 +19,7 @@ LAYERS = ((64, 4), (64, 64), (2, 64))
 """(outputs, inputs) of the three affine maps of the Q-network, with ReLU between them."""
 
 WEIGHTS = sum(outputs * (inputs + 1) for outputs, inputs in LAYERS)
-"""Length of the vector θ of one agent, 4610: W₁, b₁, W₂, b₂, W₃, b₃, matrices row by row, as torch orders them."""
+"""Length of the vector θ of one agent, 4610 (W₁, b₁, W₂, b₂, W₃, b₃, matrices row by row, as in torch)."""
 
 TINY = 1e-30
 """Size up to which a running mean of Adam counts as zero, so that none decays to a denormal number.
@@ -50,6 +50,11 @@ class Setting:
     bootstrap : bool
         Whether a state cut off by the cap keeps its value max_a Q. False, as in the authors' code, counts the cut as
         terminal; True is the correct treatment of a time limit.
+
+    Examples
+    --------
+    >>> Setting(bootstrap=True).episode_cap
+    100
     """
 
     gamma: float = 0.99
@@ -77,6 +82,12 @@ class Hyperparameters:
         Exploration decay ε_decay of (39) [environment steps], in [500, 5000].
     batch : int or ndarray of int
         Batch size, 32 to 128.
+
+    Examples
+    --------
+    >>> population = decode([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])
+    >>> int(population.agent(1).batch)
+    128
     """
 
     lr: NDArray[np.float64]
@@ -105,6 +116,12 @@ def decode(h: ArrayLike) -> Hyperparameters:
     ------
     ValueError
         If a coordinate lies outside [−1, 1].
+
+    Examples
+    --------
+    >>> h = decode([-1.0, 0.0, 1.0])
+    >>> float(h.decay), int(h.batch)
+    (2750.0, 128)
     """
     scaled = check_array("h", h, shape=(3,))
     if np.abs(scaled).max() > 1:
@@ -114,7 +131,13 @@ def decode(h: ArrayLike) -> Hyperparameters:
 
 
 def exploration(t: ArrayLike, decay: ArrayLike) -> NDArray[np.float64]:
-    """Probability of a random action after t environment steps: ε(t) = 0.01 + 0.99 e^{−t/ε_decay}, (39)."""
+    """Probability of a random action after t environment steps: ε(t) = 0.01 + 0.99 e^{−t/ε_decay}, (39).
+
+    Examples
+    --------
+    >>> exploration([0, 1_000_000], 1000).round(3).tolist()
+    [1.0, 0.01]
+    """
     epsilon: NDArray[np.float64] = 0.01 + 0.99 * np.exp(-np.asarray(t) / np.asarray(decay))
     return epsilon
 
@@ -126,6 +149,13 @@ def initial_weights(rng: np.random.Generator) -> NDArray[np.float32]:
     -------
     ndarray of float32, shape (4610,)
         W₁, b₁, W₂, b₂, W₃, b₃, matrices row by row.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> theta = initial_weights(np.random.default_rng(0))
+    >>> theta.shape, bool(abs(theta).max() <= 0.5)
+    ((4610,), True)
     """
     bound = np.concatenate([np.full(outputs * (inputs + 1), inputs**-0.5) for outputs, inputs in LAYERS])
     return (bound * rng.uniform(-1.0, 1.0, WEIGHTS)).astype(np.float32)

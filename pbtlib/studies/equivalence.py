@@ -21,10 +21,7 @@ from pbtlib.checks import check_number
 from pbtlib.evolution import stream
 from pbtlib.studies.study import Run, Study
 
-__all__ = [
-    "FAULTS", "MARGINS", "SIDES", "SIZES", "STUDY", "Design", "again", "compare", "compute", "curves_of", "describe",
-    "learning_curves", "pack", "plan", "runs_of",
-]  # fmt: skip
+__all__ = ["FAULTS", "MARGINS", "SIDES", "SIZES", "STUDY", "Design", "compare"]
 
 Array = NDArray[np.float64]
 Train = Callable[[Population, np.random.Generator], tuple[Population, Trace]]
@@ -33,7 +30,7 @@ FAULTS = ("learning rate times 1.3", "target never synchronised", "batch size ig
 """Planted faults of the compiled population that the comparison has to notice."""
 
 MARGINS = {"return": 10.0, "distance": 0.03, "value": 0.03}
-"""Largest difference that counts as equal: a tenth of the longest episode, 7 per cent of the way of θ and of Q."""
+"""Largest difference that counts as equal, a tenth of the longest episode, 7 per cent of the way of θ and of Q."""
 
 
 def learning_curves(train: Train, state: Population, generations: int, seed: int, role: str, fault: str = "") -> Array:
@@ -43,7 +40,7 @@ def learning_curves(train: Train, state: Population, generations: int, seed: int
     ----------
     train : callable
         Fast operator of the torch agents or of the compiled population.
-    state : Population
+    state : pbtlib.cartpole.population.Population
     generations : int
     seed : int
     role : str
@@ -77,6 +74,11 @@ class Design:
     ----------
     n_agents, n_steps, generations : int
         Agents, environment steps of a generation, generations (without evolution).
+
+    Examples
+    --------
+    >>> Design(n_agents=3).n_steps
+    250
     """
 
     n_agents: int = 30
@@ -85,7 +87,7 @@ class Design:
 
 
 SIZES = {"paper": (10, Design()), "quick": (2, Design(n_agents=3, n_steps=130, generations=2))}
-"""Number of seeds and design: of what the book shows, and of what takes some seconds."""
+"""Number of seeds and design, of what the book shows, and of what takes some seconds."""
 
 SIDES = ("torch", "compiled", "compiled again", *FAULTS)
 
@@ -165,7 +167,7 @@ def compare(study: xr.Dataset, side: str, reference: str = "torch", level: float
     Parameters
     ----------
     study : xarray.Dataset
-        As `pack` returns.
+        The study's data file, as `pbtlib.results.load` returns it.
     side, reference : str
         Names of the sides.
     level : float
@@ -178,6 +180,13 @@ def compare(study: xr.Dataset, side: str, reference: str = "torch", level: float
         simultaneous confidence interval. ``margin`` of each quantity. Without dimensions: ``equivalent`` (all
         intervals lie within the margins), ``different`` (some interval excludes zero), ``power``, a lower bound of
         the probability that two sides without any difference, with the noise of these, are called equivalent.
+
+    Examples
+    --------
+    >>> from pbtlib import results
+    >>> stored = results.load(results.DATA / STUDY.file)
+    >>> bool(compare(stored, "compiled")["equivalent"]), bool(compare(stored, FAULTS[0])["equivalent"])
+    (True, False)
     """
     check_number("level", level, minimum=0, maximum=1, open_minimum=True, open_maximum=True)
     both = study[list(MARGINS)].to_array("quantity")
@@ -221,15 +230,7 @@ def again(path: str | Path) -> float:
 
 
 STUDY = Study(
-    name="equivalence",
-    title="CartPole: the compiled population against PyTorch",
-    file="cartpole_equivalence.nc",
-    page="d_reinforcement_learning",
-    seconds={"quick": 10, "paper": 775},
-    plan=plan,
-    compute=compute,
-    pack=pack,
-    describe=describe,
-    again=again,
-    agreement=0.6,
-)
+    name="equivalence", title="CartPole: the compiled population against PyTorch", file="cartpole_equivalence.nc",
+    page="d_reinforcement_learning", seconds={"quick": 10, "paper": 775},
+    plan=plan, compute=compute, pack=pack, describe=describe, again=again, agreement=0.6,
+)  # fmt: skip

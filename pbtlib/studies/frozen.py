@@ -24,10 +24,7 @@ from pbtlib.checks import check_array, check_number
 from pbtlib.evolution import stream
 from pbtlib.studies.study import Run, Study
 
-__all__ = [
-    "SIZES", "STUDY", "Design", "Point", "again", "compute", "describe", "episodes", "latest", "local_mean", "pack",
-    "place", "plan", "relaxation_time", "window_errors",
-]  # fmt: skip
+__all__ = ["SIZES", "STUDY", "Design", "latest", "local_mean", "relaxation_time", "window_errors"]
 
 Array = NDArray[np.float64]
 
@@ -47,6 +44,11 @@ class Design:
         run of population-based training with 100 agents, generations of 500 steps and a window of 5 episodes. The
         eight corners of the box come on top.
     seed : int
+
+    Examples
+    --------
+    >>> Design().initial, Design().late
+    (20, 8)
     """
 
     n_agents: int = 14
@@ -213,6 +215,11 @@ def latest(returns: ArrayLike, age: float, m: int) -> Array:
     -------
     ndarray, shape (..., m)
         NaN in front where fewer episodes had ended.
+
+    Examples
+    --------
+    >>> latest([10, 20, 30, 0], age=35, m=2).tolist()      # the third is still on its way
+    [10.0, 20.0]
     """
     check_number("m", m, integer=True, minimum=1)
     x = check_array("returns", returns, minimum=0, min_ndim=1)
@@ -234,6 +241,11 @@ def local_mean(returns: ArrayLike, low: float, high: float) -> Array:
     Returns
     -------
     ndarray, shape (...)
+
+    Examples
+    --------
+    >>> float(local_mean([10, 20, 30, 0], 0, 25))      # of those that begin at 0 and at 10
+    15.0
     """
     x = check_array("returns", returns, minimum=0, min_ndim=1)
     begin = np.cumsum(x, -1) - x
@@ -259,6 +271,12 @@ def window_errors(estimate: ArrayLike, reference: ArrayLike) -> tuple[Array, Arr
     squared_bias : ndarray, shape (...)
         Unbiased (so that it may be negative): the estimation error of the bias is taken out. Together with the
         variance it is the mean squared error.
+
+    Examples
+    --------
+    >>> bias, variance, squared_bias = window_errors([1.0, 3.0], [1.0, 1.0])
+    >>> float(bias), float(variance), float(squared_bias)
+    (1.0, 2.0, 0.0)
     """
     w, f = check_array("estimate", estimate, min_ndim=1), check_array("reference", reference, min_ndim=1)
     difference, n = w - f, w.shape[-1]
@@ -281,6 +299,11 @@ def relaxation_time(times: ArrayLike, curve: ArrayLike, level: ArrayLike, tolera
     -------
     ndarray, shape (...)
         The first time after the last one at which the curve is outside; infinite if that is the last of all.
+
+    Examples
+    --------
+    >>> float(relaxation_time([0, 1, 2, 3], [5.0, 3.0, 1.1, 1.0], level=1.0, tolerance=0.2))
+    2.0
     """
     t, c = check_array("times", times, min_ndim=1), check_array("curve", curve, min_ndim=1)
     outside = np.abs(c - np.asarray(level, float)[..., None]) > tolerance

@@ -26,7 +26,7 @@ from pbtlib import results
 __all__ = ["SCALES", "Run", "Study"]
 
 SCALES = ("quick", "paper")
-"""Sizes of a study: one that is made in a minute to see how it goes, and the one whose results the book stores."""
+"""Sizes of a study, one that is made in a minute to see how it goes, and the one whose results the book stores."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,12 @@ class Run:
     seed : int
     after : Run, optional
         The run whose result this one needs. It may or may not be in the plan itself.
+
+    Examples
+    --------
+    >>> from pbtlib.cartpole.experiment import Experiment
+    >>> Run("no evolution, seed 0", Experiment(mode="no evolution"), seed=0).path("runs").name
+    'no_evolution_seed_0.nc'
     """
 
     name: str
@@ -88,6 +94,12 @@ class Study:
         share of it that agrees.
     agreement : float
         The share that must agree; below 1 where rounding, which differs between processors, may turn an action.
+
+    Examples
+    --------
+    >>> from pbtlib.studies.wells import STUDY
+    >>> [run.name for run in STUDY.runs("quick")]
+    ['reference, block 0', 'N = 30, block 0', 'reference, block 1']
     """
 
     name: str
@@ -178,7 +190,7 @@ class Study:
         directory : path-like
             Folder for one file per run and the checkpoints of unfinished ones.
         n_jobs : int, optional
-            Processes; by default what `joblib.parallel_config` says, else 1.
+            Processes; by default what ``joblib.parallel_config`` says, else 1.
         progress : bool
             Whether to show a bar of finished runs and the time left.
 

@@ -19,7 +19,7 @@ from pbtlib.cartpole.experiment import WINDOWS, Experiment, run
 from pbtlib.cartpole.setting import Setting
 from pbtlib.studies.study import Run, Study
 
-__all__ = ["DATA", "SIZES", "STUDY", "again", "compute", "describe", "experiments", "load", "pack", "plan"]
+__all__ = ["DATA", "SIZES", "STUDY", "experiments", "load"]
 
 SIZES = {
     "paper": {"seeds": 5, "n_agents": 500, "generations": 10},
@@ -47,7 +47,13 @@ BEST = 5
 
 
 def experiments(n_agents: int = 500, generations: int = 10) -> dict[str, Experiment]:
-    """Return the experiments by name: the grid of Figure 6, the mutation strengths of Figure 7, the controls."""
+    """Return the experiments by name: the grid of Figure 6, the mutation strengths of Figure 7, the controls.
+
+    Examples
+    --------
+    >>> experiments()["sigma=0.2"].sigma, experiments()["bootstrap"].setting.bootstrap
+    (0.2, True)
+    """
     base = Experiment(n_agents=n_agents, generations=generations)
     grid = {
         f"{steps} steps m={m}": replace(base, n_steps=steps, m=m)
@@ -143,7 +149,7 @@ def pack(runs: Sequence[Run], found: Mapping[Run, xr.Dataset]) -> xr.Dataset:
 
 
 def load(path: str | Path = DATA) -> xr.Dataset:
-    """Read the data that `pack` packed.
+    """Read the data of the sweep.
 
     Parameters
     ----------
@@ -172,6 +178,12 @@ def load(path: str | Path = DATA) -> xr.Dataset:
     ------
     FileNotFoundError, ValueError
         As `pbtlib.results.load`, and if the file holds something else.
+
+    Examples
+    --------
+    >>> sweep = load()
+    >>> sweep.sizes["agent"], bool(sweep["made"].all())
+    (500, True)
     """
     data = results.load(path)
     if not {"window_sum", "episodes", "parent", "h"} <= set(data):

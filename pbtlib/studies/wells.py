@@ -26,10 +26,7 @@ from pbtlib.problems import Himmelblau
 from pbtlib.studies.study import Run, Study
 from pbtlib.training import EulerMaruyama, GibbsDraw, Trace
 
-__all__ = [
-    "BLOCK", "SETTINGS", "STUDY", "Block", "Population", "Setting", "again", "basin", "block_of", "compute", "describe",
-    "pack", "plan", "run", "runs_of", "shares",
-]  # fmt: skip
+__all__ = ["BLOCK", "SETTINGS", "STUDY", "Population", "Setting", "basin", "run", "shares"]
 
 Array = NDArray[np.float64]
 
@@ -49,6 +46,12 @@ class Population:
         Parameters and hyperparameters.
     founder : ndarray of int, shape (..., N, 1)
         Index of the agent's ancestor in the first population.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Population(np.zeros((3, 2)), np.ones((3, 2)), np.arange(3)[:, None]).founder.shape
+    (3, 1)
     """
 
     theta: Array
@@ -77,6 +80,11 @@ class Setting:
         The initial h₂ is uniform on [−box, box]; θ and h₁ are on [−5, 5].
     replicates : int
         Number of independent populations in the study, a multiple of `BLOCK`.
+
+    Examples
+    --------
+    >>> Setting(steps=0).beta      # Algorithm 2
+    1.0
     """
 
     agents: int = 100
@@ -124,7 +132,7 @@ SETTINGS: dict[str, Setting] = {
     "|h₂| ≤ 1": Setting(box=1.0),
     "Δt = 0.0005": Setting(dt=5e-4, steps=200, updates=150),
 }
-"""The settings of the study: the reference, then one thing changed at a time."""
+"""The settings of the study, the reference, then one thing changed at a time."""
 
 QUICK = {
     "reference": Setting(updates=40, replicates=2 * BLOCK),
@@ -175,6 +183,11 @@ def basin(theta: ArrayLike) -> NDArray[np.int64]:
     ------
     ValueError
         If descent does not arrive: from some hundreds of units away, or a point where the gradient vanishes.
+
+    Examples
+    --------
+    >>> basin(PROBLEM.minima + 0.1).tolist()
+    [0, 1, 2, 3]
     """
     points = check_array("theta", theta, shape=(2,))
     label = np.empty(points.size // 2, dtype=np.int64)
@@ -189,7 +202,14 @@ def basin(theta: ArrayLike) -> NDArray[np.int64]:
 
 
 def shares(label: NDArray[np.int64], weight: Array | None = None) -> Array:
-    """Share of each well, shape (..., 4), of agents with these labels, shape (..., N), and weights (1/N by default)."""
+    """Share of each well, shape (..., 4), of agents with these labels, shape (..., N), and weights (1/N by default).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> shares(np.array([0, 0, 2, 3])).tolist()
+    [0.5, 0.0, 0.25, 0.25]
+    """
     mass = np.full(label.shape, 1 / label.shape[-1]) if weight is None else weight
     return np.stack([np.where(label == k, mass, 0.0).sum(-1) for k in range(4)], -1)
 
@@ -267,6 +287,12 @@ def run(setting: Setting, seed: int, replicates: int = BLOCK) -> xr.Dataset:
         changes of the shares; ``share_square`` and ``account_square``, the means of their squares. Likewise at some
         forty times: ``mean_share``, ``same_well`` and ``same_founder``, the probability that two agents drawn with
         replacement agree in that, ``fixed``, the share of replicates in one well, and ``noise``, the mean of h₂².
+
+    Examples
+    --------
+    >>> record = run(Setting(agents=10, updates=5), seed=0, replicates=4)
+    >>> record["winner"].sizes["replicate"], bool(abs(record["share"].sum() - 1) < 1e-6)
+    (4, True)
     """
     n, rng = setting.agents, stream(seed, 0, "start")
     shape = (replicates, n)
@@ -419,14 +445,6 @@ def _append(data: xr.Dataset, new: xr.Dataset, name: str, block: int) -> xr.Data
 
 
 STUDY = Study(
-    name="wells",
-    title="Himmelblau's function: which well wins",
-    file="one_well.nc",
-    page="which_well_wins",
-    seconds={"quick": 10, "paper": 4_800},
-    plan=plan,
-    compute=compute,
-    pack=pack,
-    describe=describe,
-    again=again,
-)
+    name="wells", title="Himmelblau's function: which well wins", file="one_well.nc", page="which_well_wins",
+    seconds={"quick": 10, "paper": 4_800}, plan=plan, compute=compute, pack=pack, describe=describe, again=again,
+)  # fmt: skip
