@@ -89,14 +89,14 @@ def test_story_and_evidence_speak_of_the_same_problem():
         assert first == second
 
 
-def first_cells(data, monkeypatch):
-    """Run what both pages begin with on these data."""
+def first_cells(data, monkeypatch, page=EVIDENCE, until="claim("):
+    """Run what a page begins with on these data."""
     monkeypatch.chdir(ROOT / "chapters")
     space: dict[str, object] = {}
-    for cell in cells(EVIDENCE):
-        if "claim(" in cell:
+    for cell in cells(page):
+        if until in cell:
             return space
-        exec(compile(data if "penguins.csv" in cell else cell, EVIDENCE, "exec"), space)
+        exec(compile(data if "penguins.csv" in cell else cell, page, "exec"), space)
     raise AssertionError("the page claims nothing")
 
 
@@ -142,6 +142,14 @@ target[stream(0, SPLIT, "split").permutation(200)[N_TRAIN:]] *= -1
 @pytest.mark.parametrize(("data", "edge"), [(MISLEADING, True), (OTHER_DATA.format(seed=5), False)])
 def test_an_optimum_at_the_edge_of_the_box_is_mentioned(data, edge, monkeypatch, capsys):
     """What the training rows teach is wrong for all others: the largest penalty there is does best."""
-    space = first_cells(data, monkeypatch)
+    space = first_cells(data, monkeypatch, STORY)
     assert (space["upper"] - space["h_best"] < 1e-6) == edge
     assert ("edge of the box" in capsys.readouterr().out) == edge
+
+
+def test_many_weights_are_announced(monkeypatch, capsys):
+    """Ten columns and cubes make 285 weights; two make nine, of which nothing is said."""
+    wide = OTHER_DATA.format(seed=5) + "inputs = stream(5, 1, 'wide').standard_normal((len(target), 10))\nDEGREE = 3\n"
+    for data, said in ((wide, True), (OTHER_DATA.format(seed=5), False)):
+        first_cells(data, monkeypatch, until="class Ridge")
+        assert ("285 weights: this page will take minutes" in capsys.readouterr().out) == said
