@@ -36,7 +36,7 @@
     return found;
   }
   function tickText(value, log) {
-    if (log && (value >= 1e4 || value < 1e-2)) {
+    if (log && (value >= 1e4 || value <= 1e-2)) {
       const digits = { "-": "⁻", 0: "⁰", 1: "¹", 2: "²", 3: "³", 4: "⁴", 5: "⁵", 6: "⁶", 7: "⁷", 8: "⁸", 9: "⁹" };
       return "10" + [...String(Math.round(Math.log10(value)))].map((c) => digits[c]).join("");
     }
