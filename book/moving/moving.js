@@ -202,7 +202,7 @@
       cursor.setAttribute("cx", x(now));
       cursor.setAttribute("cy", y(data.median[k]));
       time.value = Math.round(now);
-      const words = k >= last ? `after ${data.updates} updates` : jump ? `update ${update + 1}: the fitter are copied` : `training, ${update} updates so far`;
+      const words = k >= last ? `after ${data.updates} updates` : jump ? `update ${update + 1}: the fitter are copied` : `training, ${update} update${update === 1 ? "" : "s"} so far`;
       state.textContent = words;
       time.setAttribute("aria-valuetext", words);
       box.dataset.now = now;
