@@ -257,7 +257,7 @@ def execute(
         }
         try:
             with kernel_log().open("a") as words:  # what a kernel says beside its cells' outputs
-                client.execute(env=environment, stdout=words, stderr=words)
+                run_cells(client, env=environment, stdout=words, stderr=words)
         finally:
             for cell, source in zip(notebook.cells, sources, strict=True):
                 cell.source = source
@@ -269,6 +269,20 @@ def execute(
     spoken = notebook.metadata["language_info"]  # the kernel's own, which JupyterLab writes too
     notebook.metadata = nbformat.from_dict({**METADATA, "language_info": spoken, "pbtlib": {"figures": figures}})
     return time.monotonic() - started
+
+
+def run_cells(client: NotebookClient, **kernel: Any) -> None:
+    """Run a notebook; a kernel that dies before its first word, as when its ports were taken meanwhile, gets a second."""
+    for second in (False, True):
+        try:
+            client.execute(**kernel)
+        except RuntimeError as error:
+            if "before replying" not in str(error):
+                raise
+            if second:
+                raise DeadKernelError(str(error)) from error
+        else:
+            return
 
 
 def kernel_log() -> Path:

@@ -201,7 +201,7 @@ class Verdict:
         if self.agrees:
             return f"{WORDS[record.status]}: {record.statement} {self.numbers}"
         if self.undecided:
-            return f"{UNDECIDED}: {record.statement} {self.numbers} Recorded: {record.status}."
+            return f"{UNDECIDED}: {record.statement} {self.numbers} Recorded: {WORDS[record.status]}."
         return (
             f"✗ {self.id}: {self.numbers} Measured with tolerance {value['tolerance']:.2g}: {self.outcome}; "
             f"control: {self.control_outcome}; recorded: {record.status}. {PARTED}"
@@ -322,7 +322,7 @@ def claim(
     ------
     ClaimError
         In strict mode (environment variable ``PBTLIB_STRICT=1``, as in CI), if reality and record part. Otherwise
-        the verdict is shown in red and work goes on.
+        the verdict is shown, in red or, where these data cannot tell it from its control, in amber, and work goes on.
 
     Examples
     --------

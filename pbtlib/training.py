@@ -201,8 +201,9 @@ class EulerMaruyama:
     One step is :math:`\theta \leftarrow \theta - \Delta t\,\nabla_\theta L + s(h)\sqrt{\Delta t}\,\Sigma^{1/2}\xi`.
 
     Weak order 1. For the quadratic example its own invariant variance is :math:`h_2^2/(4(1-\Delta t))`, not the
-    :math:`h_2^2/4` of (25). Exactly the three classes of `pbtlib.problems` run in one compiled loop; any other
-    problem, a subclass of them too, runs block by block through its own functions, which get read-only arrays.
+    :math:`h_2^2/4` of (25). ``Quadratic``, ``Himmelblau`` and ``LinearGaussian`` themselves run in one compiled loop;
+    any other problem, a subclass of them too, runs block by block through its own functions, which get read-only
+    arrays.
 
     Attributes
     ----------

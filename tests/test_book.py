@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from contextlib import nullcontext
 from html import escape
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 import yaml
 from jupyter_book.config import validate_yaml
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, DeadKernelError
 from packaging.requirements import Requirement
 
 import run
@@ -33,6 +34,7 @@ from book.execute import (
     from_twin,
     is_edited,
     names,
+    run_cells,
     same_cells,
     shown_metadata,
     to_twin,
@@ -135,6 +137,29 @@ print(*((name, type(error).__name__) for name, error in failed.items()))
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["kept good", str(("bad", error))]
+
+
+@pytest.mark.parametrize(
+    ("says", "starts", "error"),
+    [
+        (["Kernel died before replying to kernel_info"], 2, None),
+        (["Kernel died before replying to kernel_info"] * 2, 2, DeadKernelError),
+        (["Kernel died"], 1, RuntimeError),
+    ],
+)
+def test_a_kernel_that_never_spoke_is_started_once_more(says, starts, error):
+    """Two kernels that start at once may choose the same port; one that died in a cell is not tried again."""
+    begun = []
+
+    class Client:
+        def execute(self, **_):
+            begun.append(1)
+            if len(begun) <= len(says):
+                raise RuntimeError(says[len(begun) - 1])
+
+    with pytest.raises(error) if error else nullcontext():
+        run_cells(Client())
+    assert len(begun) == starts
 
 
 def test_a_broken_cache_is_no_cache(tmp_path):

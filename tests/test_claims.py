@@ -88,7 +88,7 @@ def test_a_reader_whose_data_pass_the_control_too_is_told_so_and_sees_no_red(boo
     text, html = what["data"]["text/plain"], what["data"]["text/html"]
     assert text == (
         "Not told from its control by these data: Two is two. "
-        "Measured 2.010 ± 0.010, predicted 2.000. A broken model gives 2.020. Recorded: verified."
+        "Measured 2.010 ± 0.010, predicted 2.000. A broken model gives 2.020. Recorded: Holds."
     )
     assert "claim-open" in html
     assert claims._RED not in html

@@ -86,6 +86,7 @@ def test_story_and_evidence_speak_of_the_same_problem():
     assert {name for name in shared if story[name] != evidence[name]} == set()
     for words in ("penguins.csv", "lower, upper = "):
         first, second = ([cell for cell in cells(page) if words in cell] for page in (STORY, EVIDENCE))
+        assert len(first) == len(second) == 1
         assert first == second
 
 
@@ -122,6 +123,7 @@ def test_a_yes_no_column_is_a_column_like_others(monkeypatch):
         ("target = target[:, None]", r"shapes \(200, 2\) and \(200, 1\)"),
         ("inputs = inputs[:, 0]", r"shapes \(200,\) and"),
         ("DEGREE = 0", "DEGREE is 0"),
+        ("DEGREE = 1", "DEGREE is 1; it must be at least 2"),
         ("inputs, target = inputs[:81], target[:81]", "81 rows leave 1 to test"),
     ],
 )

@@ -1,6 +1,7 @@
 """Addresses of earlier editions: each leads to the page where its first message went, an anchor to where it is now.
 
-No package does the second: what stood on one page stands on several today. The pages work from disk.
+An anchor on a page that still stands is not followed. No package does the second: what stood on one page stands on
+several today. The pages work from disk.
 """
 
 from __future__ import annotations
@@ -38,8 +39,9 @@ PAGE = """<!DOCTYPE html>
 <noscript><meta http-equiv="refresh" content="0; url={new}.html"></noscript>
 <script src="../_static/anchors.js"></script>
 <script>
-const anchor = decodeURIComponent(location.hash.slice(1));
-location.replace((window.bookAnchors[anchor] || "{new}") + ".html" + location.hash);
+let anchor = "";
+try { anchor = decodeURIComponent(location.hash.slice(1)); } catch { /* not an address of ours */ }
+location.replace(((window.bookAnchors || {})[anchor] || "{new}") + ".html" + location.hash);
 </script>
 </head>
 <body><p>This page has moved to <a href="{new}.html">{title}</a>.</p></body>
