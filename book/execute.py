@@ -272,7 +272,7 @@ def execute(
 
 
 def run_cells(client: NotebookClient, **kernel: Any) -> None:
-    """Run a notebook; a kernel that dies before its first word, as when its ports were taken meanwhile, gets a second."""
+    """Run a notebook; a kernel that dies before its first word, as when its port was taken meanwhile, gets a second."""
     for second in (False, True):
         try:
             client.execute(**kernel)
