@@ -195,6 +195,35 @@ def test_notebook_is_small_and_its_cells_short(name):
     assert max((len(line) for source in sources for line in source), default=0) <= 98, "a screen of 1280 pixels"
 
 
+def stories():
+    """The pages that are read, not consulted: those of three parts of the contents."""
+    parts = yaml.safe_load((ROOT / "_toc.yml").read_text())["parts"]
+    told = {"The paper, alive", "Beyond the paper", "Your own"}
+    return [Path(page["file"]).name for part in parts if part["caption"] in told for page in part["chapters"]]
+
+
+def code_in_view(notebook):
+    """How many lines each cell has whose code is not folded."""
+    folded = {"hide-input", "hide-cell", "remove-cell"}
+    cells = (cell for cell in code_cells(notebook) if not folded & set(cell.metadata.get("tags", [])))
+    return [len(cell.source.splitlines()) for cell in cells]
+
+
+@pytest.mark.parametrize("name", stories())
+def test_a_story_page_shows_little_code(name):
+    lines = code_in_view(stored(name))
+    assert len(lines) <= 14, "cells"
+    assert sum(lines) <= 160, "lines"
+    assert max(lines, default=0) <= 20, "lines of one cell"
+
+
+def test_folded_code_is_not_in_view():
+    """The companion: evidence has more, a fold hides what it folds."""
+    cells = [nbformat.v4.new_code_cell("1\n2", metadata={"tags": tags}) for tags in ([], ["hide-input"], ["x"])]
+    assert code_in_view(nbformat.v4.new_notebook(cells=cells)) == [2, 2]
+    assert len(code_in_view(stored("e5_quadratic"))) > 14
+
+
 @CHAPTER
 def test_a_cell_with_a_claim_shows_nothing_that_nbval_cannot_compare(name):
     for cell in code_cells(from_twin(TWINS / f"{name}.md")):
