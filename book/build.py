@@ -211,7 +211,7 @@ def attempted(
         if old is not None and made["fingerprint"] == marks[name] and (made["strict"] or not strict):
             for cell, done in zip(code_cells(notebook), code_cells(old), strict=True):
                 cell.outputs, cell.execution_count = done.outputs, done.execution_count
-            notebook.metadata["pbtlib"] = made
+            notebook.metadata.update(pbtlib=made, language_info=old.metadata["language_info"])
         else:
             stale[name] = notebook
 

@@ -267,6 +267,12 @@ def read_csv(text):
     return head, list(csv.DictReader(lines[len(head) :]))
 
 
+def test_a_chapter_from_the_cache_is_the_one_that_was_run(rerun):
+    """What its kernel said of its language comes along, so that writing it a second time changes nothing."""
+    assert rerun("index").metadata["language_info"]["nbconvert_exporter"] == "python"
+    assert "nbconvert_exporter" not in from_twin(TWINS / "index.md").metadata["language_info"]
+
+
 @CHAPTER
 def test_stored_and_new_data_of_figures_show_the_same_series(name, rerun):
     """Numbers may differ in their last digits between machines, and populations with them; what is shown may not."""
