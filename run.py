@@ -42,7 +42,7 @@ IN_FORCE = {"numpy": "X86_V2", "numba": "x86-64", "openblas": "Nehalem", "aten":
 
 COMMANDS = {
     "book": "run what changed and build the pages (in _build/html)",
-    "test": "every check: unit tests, then all notebooks against their stored outputs",
+    "test": "every check: the book, unit tests, all notebooks against their stored outputs",
     "portable": "the same checks as on the oldest x86-64 processor, less those of the pages",
     "newest": "the same with the newest versions that pyproject.toml allows (or only the tests named)",
     "lowest": "the same with the lowest versions that pyproject.toml allows (or only the tests named)",
@@ -222,7 +222,10 @@ def lint() -> int:
 
 
 def test(seed: int | None, rest: list[str]) -> int:
-    """Unit tests, and unless only some paths are asked for, of the whole: the pages and the notebooks too."""
+    """Unit tests, and unless only some paths are asked for, of the whole: the pages and the notebooks too.
+
+    Each notebook is executed once, for its page; tests then compare what it said with what is stored.
+    """
     os.environ.update(ONE_THREAD | QUIET)
     whole = not some(rest)
     if whole and (failed := call("-m", "book.build", "book")):
@@ -277,15 +280,7 @@ def away(seed: int | None, rest: list[str], venv: Path | None = None) -> int:
 
 def pytest(seed: int | None, rest: list[str], venv: Path | None = None) -> int:
     """Run tests with their words in a log, then say in a few lines how they ended."""
-    everything = [
-        "tests",
-        "chapters",
-        "pbtlib",
-        "--doctest-modules",
-        "--nbval-lax",
-        "--nbval-sanitize-with",
-        "tests/nbval.cfg",
-    ]
+    everything = ["tests", "pbtlib", "--doctest-modules"]
     seeds = [] if seed is None else ["--seed", str(seed), f"--hypothesis-seed={seed}"]
     report, log = folder() / "test.xml", folder() / "test.log"
     for old in (report, log):
