@@ -31,18 +31,23 @@ def write_previews(app: Sphinx, exception: Exception | None) -> None:
         path.relative_to(folder).as_posix(): BeautifulSoup(path.read_text(), "html.parser")
         for path in sorted(folder.glob("chapters/*.html"))
     }
+    places = {name: by_id(page) for name, page in pages.items()}
     targets: dict[str, str] = {}
     for name, page in pages.items():
         for link in page.select("article a.reference.internal[href*='#']"):
             file, _, anchor = str(link["href"]).partition("#")
             place = resolve(name, file)
-            if place in pages and anchor and f"{place}#{anchor}" not in targets:
-                found = pages[place].find(id=anchor)
-                if isinstance(found, Tag) and (shown := preview(found)):
+            if place in places and anchor in places[place] and f"{place}#{anchor}" not in targets:
+                if shown := preview(places[place][anchor]):
                     targets[f"{place}#{anchor}"] = shown
     known = symbols(pages["chapters/a_notation.html"]) if "chapters/a_notation.html" in pages else []
     data = json.dumps({"targets": targets, "symbols": known}, ensure_ascii=False, separators=(",", ":"))
     (folder / "_static" / "preview_data.js").write_text(f"window.bookPreviews = {data};\n")
+
+
+def by_id(page: BeautifulSoup) -> dict[str, Tag]:
+    """From identifiers to the first element that bears each."""
+    return {str(tag["id"]): tag for tag in reversed(page.find_all(id=True))}
 
 
 def resolve(page: str, file: str) -> str:
