@@ -38,9 +38,9 @@ def write_previews(app: Sphinx, exception: Exception | None) -> None:
         for link in page.select("a.reference.internal[href*='#']"):
             file, _, anchor = str(link["href"]).partition("#")
             place = resolve(name, file)
-            if place in places and anchor in places[place] and f"{place}#{anchor}" not in targets:
-                if shown := preview(places[place][anchor]):
-                    targets[f"{place}#{anchor}"] = shown
+            found = places.get(place, {}).get(anchor)
+            if found and f"{place}#{anchor}" not in targets and (shown := preview(found)):
+                targets[f"{place}#{anchor}"] = shown
     known = symbols(pages["chapters/a_notation.html"]) if "chapters/a_notation.html" in pages else []
     data = json.dumps({"targets": targets, "symbols": known}, ensure_ascii=False, separators=(",", ":"))
     (folder / "_static" / "preview_data.js").write_text(f"window.bookPreviews = {data};\n")
