@@ -43,8 +43,8 @@ IN_FORCE = {"numpy": "X86_V2", "numba": "x86-64", "openblas": "Nehalem", "aten":
 COMMANDS = {
     "book": "run what changed and build the pages (in _build/html)",
     "test": "every check: the book, unit tests, all notebooks against their stored outputs",
-    "portable": "the same checks as on the oldest x86-64 processor, less those of the pages",
-    "newest": "the same with the newest versions that pyproject.toml allows (or only the tests named)",
+    "portable": "the checks that a processor can decide, as on the oldest x86-64 processor",
+    "newest": "all but the pages with the newest versions that pyproject.toml allows (or only the tests named)",
     "lowest": "the same with the lowest versions that pyproject.toml allows (or only the tests named)",
     "exec": "write fresh outputs into chapters/ (all chapters, or those named)",
     "take": "take an edited notebook over into its text twin",
@@ -252,7 +252,7 @@ def portable(seed: int | None, rest: list[str]) -> int:
         print(f"The baseline is not in force, so nothing was run: {'; '.join(parted)}.")
         return 1
     print("As on the oldest x86-64 processor: " + ", ".join(f"{name} {it}" for name, it in IN_FORCE.items()))
-    return away(seed, rest)
+    return away(seed, rest, without=("pages", "words"))
 
 
 def not_in_force(found: dict[str, str]) -> list[str]:
@@ -271,11 +271,12 @@ def versions(which: str, seed: int | None, rest: list[str]) -> int:
     return away(seed, [*rest, "--deselect", lock], venv)
 
 
-def away(seed: int | None, rest: list[str], venv: Path | None = None) -> int:
-    """What a pass on other terms repeats: all but the pages, which would be the same; each chapter is executed once."""
+def away(seed: int | None, rest: list[str], venv: Path | None = None, without: tuple[str, ...] = ("pages",)) -> int:
+    """What a pass on other terms repeats: all but what would be the same; each chapter is executed once."""
     if not some(rest) and (failed := call("-m", "book.build", "run", venv=venv)):
         return failed
-    return pytest(seed, [*([] if some(rest) else ["tests"]), "-m", "not pages", *rest], venv)
+    wanted = ["-m", " and ".join(f"not {mark}" for mark in without)]
+    return pytest(seed, [*([] if some(rest) else ["tests"]), *wanted, *rest], venv)
 
 
 def pytest(seed: int | None, rest: list[str], venv: Path | None = None) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.words
 ROOT = Path(__file__).resolve().parent.parent
 ABSENT = """
 import importlib.machinery, importlib.metadata
