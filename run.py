@@ -42,9 +42,9 @@ IN_FORCE = {"numpy": "X86_V2", "numba": "x86-64", "openblas": "Nehalem", "aten":
 
 COMMANDS = {
     "book": "run what changed and build the pages (in _build/html)",
-    "test": "every check: unit tests, then all notebooks against their stored outputs",
-    "portable": "the same checks as on the oldest x86-64 processor, less those of the pages",
-    "newest": "the same with the newest versions that pyproject.toml allows (or only the tests named)",
+    "test": "every check: the book, unit tests, all notebooks against their stored outputs",
+    "portable": "the checks that a processor can decide, as on the oldest x86-64 processor",
+    "newest": "all but the pages with the newest versions that pyproject.toml allows (or only the tests named)",
     "lowest": "the same with the lowest versions that pyproject.toml allows (or only the tests named)",
     "exec": "write fresh outputs into chapters/ (all chapters, or those named)",
     "take": "take an edited notebook over into its text twin",
@@ -222,7 +222,10 @@ def lint() -> int:
 
 
 def test(seed: int | None, rest: list[str]) -> int:
-    """Unit tests, and unless only some paths are asked for, of the whole: the pages and the notebooks too."""
+    """Unit tests, and unless only some paths are asked for, of the whole: the pages and the notebooks too.
+
+    Each notebook is executed once, for its page; tests then compare what it said with what is stored.
+    """
     os.environ.update(ONE_THREAD | QUIET)
     whole = not some(rest)
     if whole and (failed := call("-m", "book.build", "book")):
@@ -249,7 +252,7 @@ def portable(seed: int | None, rest: list[str]) -> int:
         print(f"The baseline is not in force, so nothing was run: {'; '.join(parted)}.")
         return 1
     print("As on the oldest x86-64 processor: " + ", ".join(f"{name} {it}" for name, it in IN_FORCE.items()))
-    return away(seed, rest)
+    return away(seed, rest, without=("pages", "words"))
 
 
 def not_in_force(found: dict[str, str]) -> list[str]:
@@ -268,24 +271,17 @@ def versions(which: str, seed: int | None, rest: list[str]) -> int:
     return away(seed, [*rest, "--deselect", lock], venv)
 
 
-def away(seed: int | None, rest: list[str], venv: Path | None = None) -> int:
-    """What a pass on other terms repeats: all but the pages, which would be the same; each chapter is executed once."""
+def away(seed: int | None, rest: list[str], venv: Path | None = None, without: tuple[str, ...] = ("pages",)) -> int:
+    """What a pass on other terms repeats: all but what would be the same; each chapter is executed once."""
     if not some(rest) and (failed := call("-m", "book.build", "run", venv=venv)):
         return failed
-    return pytest(seed, [*([] if some(rest) else ["tests"]), "-m", "not pages", *rest], venv)
+    wanted = ["-m", " and ".join(f"not {mark}" for mark in without)]
+    return pytest(seed, [*([] if some(rest) else ["tests"]), *wanted, *rest], venv)
 
 
 def pytest(seed: int | None, rest: list[str], venv: Path | None = None) -> int:
     """Run tests with their words in a log, then say in a few lines how they ended."""
-    everything = [
-        "tests",
-        "chapters",
-        "pbtlib",
-        "--doctest-modules",
-        "--nbval-lax",
-        "--nbval-sanitize-with",
-        "tests/nbval.cfg",
-    ]
+    everything = ["tests", "pbtlib", "--doctest-modules"]
     seeds = [] if seed is None else ["--seed", str(seed), f"--hypothesis-seed={seed}"]
     report, log = folder() / "test.xml", folder() / "test.log"
     for old in (report, log):

@@ -137,7 +137,8 @@ class _OnlyWhatRuns(ast.NodeTransformer):
         return node.orelse if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING" else node
 
 
-def _imports(code: str) -> set[Path]:
+@cache
+def _imports(code: str) -> frozenset[Path]:
     modules: set[str] = set()
     for node in ast.walk(_OnlyWhatRuns().visit(_parsed(code))):
         if isinstance(node, ast.Import):
@@ -148,7 +149,7 @@ def _imports(code: str) -> set[Path]:
             modules |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
             if node.module == "pbtlib":
                 modules |= {f"pbtlib.{pbtlib._PLACE[a.name]}" for a in node.names if a.name in pbtlib._PLACE}
-    found = set()
+    found: set[Path] = set()
     for module in modules:
         parts = module.split(".")
         if parts[0] != "pbtlib":
@@ -156,7 +157,7 @@ def _imports(code: str) -> set[Path]:
         for depth in range(1, len(parts) + 1):
             base = ROOT.joinpath(*parts[:depth])
             found |= {path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()}
-    return found
+    return frozenset(found)
 
 
 def data_files(code: str) -> list[Path]:

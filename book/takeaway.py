@@ -70,9 +70,12 @@ PREPARE = """
     if (anchor && document.getElementById(anchor)) link.setAttribute("href", "#" + anchor);
     else link.removeAttribute("href");   // a file beside the pages
   }
-  for (const sum of document.querySelectorAll("mjx-container[display=true]")) {   // wide equations shrink to fit
+  const sums = [...document.querySelectorAll("mjx-container[display=true]")].map((sum) => {   // measured all at once
     const inner = sum.firstElementChild, room = sum.parentElement.clientWidth;
     const wide = Math.max(inner.scrollWidth, inner.getBoundingClientRect().width, sum.scrollWidth);
+    return [sum, room, wide];
+  });
+  for (const [sum, room, wide] of sums) {   // wide equations shrink to fit
     if (room && wide > room) sum.style.fontSize = Math.floor(98 * room / wide) + "%";
   }
   document.body.insertAdjacentHTML("afterbegin", front);
@@ -121,6 +124,9 @@ def pdf() -> Path:
     """Print the book, with a title page, page numbers and bookmarks, and return the file."""
     target = BUILD / "book.pdf"
     with tempfile.TemporaryDirectory() as folder:
+        read = BUILD / ".doctrees"  # the sources as they were read for the pages: they need not be read again
+        if read.is_dir():
+            shutil.copytree(read, Path(folder) / "_build" / read.name)
         words = ["build", str(SOURCE), "--path-output", folder, "--builder", "singlehtml", "-q"]
         subprocess.run([*jupyter_book(), *words], env=environment(), check=True)
         built = Path(folder) / "_build" / "singlehtml"

@@ -4,6 +4,7 @@ chapters, and a mark."""
 import os
 import subprocess
 import sys
+from functools import cache
 
 import numpy as np
 import pytest
@@ -68,4 +69,4 @@ def rerun():
     words = [sys.executable, "-m", "book.build", "run"]
     done = subprocess.run(words, cwd=ROOT, env={**os.environ, "PBTLIB_STRICT": "1"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return lambda name: build.executed([name], strict=True)[name]
+    return cache(lambda name: build.executed([name], strict=True)[name])

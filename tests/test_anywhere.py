@@ -18,6 +18,7 @@ from book.execute import ROOT, TWINS, from_twin, names
 from pbtlib import __main__ as command
 from pbtlib import claims, normals, results
 
+pytestmark = pytest.mark.words
 SITE = Path(sysconfig.get_paths()["purelib"])
 PROJECT = ("pbtlib", "data", "pyproject.toml", "README.md", "LICENSE")
 OFFLINE = {"PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_DISABLE_PIP_VERSION_CHECK": "1"}

@@ -39,11 +39,15 @@ def visit(browser, name, **context):
     return page, asked, complaints
 
 
-def violations(page, rules, context=None, without=()):
+EVERY = Axe()
+ALIKE = Axe(EVERY.axe_script + "; axe.configure({ rules: [{ id: 'color-contrast', selector: '[data-like]' }] })")
+"""Looks at one text of each kind for its contrast (`LIKE` marks it), and at everything else as `EVERY` does."""
+
+
+def violations(page, rules, axe=EVERY):
     """What axe finds, as lines: the rule, the element, the reason."""
     options = {"resultTypes": ["violations"], "runOnly": rules, "preload": False}  # it would fetch the style sheets
-    options["rules"] = {rule: {"enabled": False} for rule in without}
-    found = Axe().run(page, context=context, options=options).response["violations"]
+    found = axe.run(page, options=options).response["violations"]
     return [
         f"{rule['id']}: {node['html'][:200]} ({(node['any'] + node['all'] + node['none'])[0]['message']})"
         for rule in found
@@ -128,11 +132,14 @@ def unfolded(page):
     return page
 
 
-def faint(page):
-    """What of a page is too pale to be read, as axe finds it on one text of each kind: the page has thousands alike."""
+def faint(page, rules=("color-contrast",)):
+    """What of a page is too pale to be read, as axe finds it on one text of each kind: the page has thousands alike.
+
+    Or what is against any of the rules, to look at the page no more than once.
+    """
     page.evaluate("document.querySelectorAll('[data-like]').forEach((e) => { delete e.dataset.like; })")
     page.evaluate(LIKE)
-    return violations(page, ["color-contrast"], {"include": [["[data-like]"]]})
+    return violations(page, rules, ALIKE)
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +160,7 @@ def seen(browser):
             page.evaluate(script)
         found["scrolling"] = violations(page, ["scrollable-region-focusable"])
         page.set_viewport_size(desk)
-        found["light"] = violations(page, STANDARD, without=["color-contrast"]) + faint(page)
+        found["light"] = faint(page, STANDARD)
         found["code"] = page.evaluate(CODE)
         page.evaluate(DARK)
         found["dark"] = faint(page)

@@ -9,6 +9,7 @@ from book.ledger.card import card, text_of
 from pbtlib import claims
 from pbtlib.claims import PARTED, WORDS, judge, ledger, parse_ledger
 
+pytestmark = pytest.mark.words
 ENTRY = {
     "statement": "Two is at least one < three.",
     "source": "this book",

@@ -142,7 +142,7 @@ def test_this_pass_runs_on_the_processor_that_it_says():
 
 REPORT = """<testsuites><testsuite>
 <testcase classname="tests.test_a" name="test_good"/>
-<testcase classname="chapters.04_convergence.ipynb" name="Cell 0"/>
+<testcase classname="tests.test_compared" name="test_stored_and_new_words_agree[04_convergence]"/>
 <testcase classname="tests.test_a" name="test_bad[1]"><failure message="AssertionError: assert 1 == 2">
 def test_bad():
 &gt;       assert f() == 2

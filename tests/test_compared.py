@@ -48,7 +48,7 @@ def texts():
 
 @pytest.mark.parametrize("name", names())
 def test_stored_and_new_words_agree(name, rerun):
-    """What nbval does, on the chapters that this pass has executed; nbval executes them once more."""
+    """What nbval does, on the chapters that this pass has executed; nbval would execute them once more."""
     assert [compared(text) for text in said(rerun(name))] == [compared(text) for text in said(stored(name))]
 
 

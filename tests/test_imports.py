@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.words
 ROOT = Path(__file__).parents[1]
 LINT = "from importlinter.cli import lint_imports_command as lint; lint(['--no-cache'])"
 

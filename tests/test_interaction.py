@@ -530,8 +530,16 @@ def test_the_landing_page_says_it_on_one_screen_and_has_three_doors(browser):
 # ---------------------------------------------------------------------------------------------- previews and search
 
 
-def test_a_link_shows_what_it_leads_to_on_hover_and_on_focus(browser):
+@pytest.fixture(scope="module")
+def convergence(browser):
+    """Section 4 as a reader has it open, loaded once; a test leaves no preview behind."""
     page, asked, complaints = visit(browser, "chapters/04_convergence.html")
+    yield page, asked, complaints
+    page.context.close()
+
+
+def test_a_link_shows_what_it_leads_to_on_hover_and_on_focus(convergence):
+    page, asked, complaints = convergence
     tip = page.get_by_role("tooltip")
     link = page.locator("article a[href='c_proofs.html#lem-16']").first
     link.hover()
@@ -550,16 +558,16 @@ def test_a_link_shows_what_it_leads_to_on_hover_and_on_focus(browser):
     assert page.evaluate("document.activeElement.href").endswith(citation.get_attribute("href"))
     assert not asked
     assert not complaints
-    page.context.close()
 
 
-def test_a_mentioned_equation_is_a_link_with_a_preview(browser):
-    page, *_ = visit(browser, "chapters/04_convergence.html")
+def test_a_mentioned_equation_is_a_link_with_a_preview(convergence):
+    page, *_ = convergence
     page.locator("article a.mention", has_text="(13)").first.hover()
     tip = page.get_by_role("tooltip")
     tip.wait_for()
     assert tip.locator("mjx-container[display=true]").count() == 1
-    page.context.close()
+    page.keyboard.press("Escape")
+    page.mouse.move(0, 0)
 
 
 @pytest.mark.parametrize("name", ["02_2_many_agents", "04_convergence", "c_proofs"])
@@ -576,8 +584,8 @@ def test_both_ends_of_a_wide_equation_can_be_scrolled_to_on_a_phone(browser, nam
     page.context.close()
 
 
-def test_a_formula_explains_its_symbols(browser):
-    page, *_ = visit(browser, "chapters/04_convergence.html")
+def test_a_formula_explains_its_symbols(convergence):
+    page, *_ = convergence
     formula = page.locator("article p .math mjx-container").first
     tip = page.get_by_role("tooltip")
     for ask in (formula.hover, formula.focus):
@@ -587,7 +595,6 @@ def test_a_formula_explains_its_symbols(browser):
         page.keyboard.press("Escape")
         page.mouse.move(0, 0)
         assert tip.is_hidden()
-    page.context.close()
 
 
 def test_long_proofs_are_folded_until_linked_to_or_printed(browser):

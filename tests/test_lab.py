@@ -12,6 +12,7 @@ import run
 from book import build
 from book.execute import CHAPTERS, TWINS, _as_saved, from_twin, left_behind, names, store, to_twin
 
+pytestmark = pytest.mark.words
 CHAPTER = pytest.mark.parametrize("name", names())
 NEVER_SAVED = {"colab", "executionInfo", "outputId", "vscode", "Ada Lovelace", "0123456789"}
 

@@ -70,6 +70,7 @@ def build(folder, *, prose="Prose.", predicted="2", code="", strict="1"):
     return done.returncode, done.stdout + done.stderr
 
 
+@pytest.mark.words
 @pytest.mark.slow
 def test_the_sound_copy_builds(tmp_path):
     code, output = build(tmp_path)
@@ -83,6 +84,7 @@ def test_the_sound_copy_builds(tmp_path):
     assert "Two is two." in (tmp_path / "_build" / "html" / "chapters" / "claims.html").read_text()
 
 
+@pytest.mark.words
 @pytest.mark.slow
 def test_a_failing_cell_breaks_the_build(tmp_path):
     code, output = build(tmp_path, code="1 / 0")
@@ -90,6 +92,7 @@ def test_a_failing_cell_breaks_the_build(tmp_path):
     assert "ZeroDivisionError" in output
 
 
+@pytest.mark.words
 @pytest.mark.slow
 def test_a_claim_that_parts_from_its_record_breaks_a_strict_build_only(tmp_path):
     code, output = build(tmp_path / "strict", predicted="2.5")
@@ -108,6 +111,7 @@ def test_a_claim_that_parts_from_its_record_breaks_a_strict_build_only(tmp_path)
         ("\n```{claim} nowhere\n```\n", "has no claim 'nowhere'"),
     ],
 )
+@pytest.mark.words
 @pytest.mark.slow
 def test_a_sphinx_warning_breaks_the_build(tmp_path, prose, complaint):
     code, output = build(tmp_path, prose=prose)

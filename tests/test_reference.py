@@ -11,6 +11,7 @@ import yaml
 import pbtlib
 from book.reference import imported, keep_bars
 
+pytestmark = pytest.mark.words
 ROOT = Path(__file__).parents[1]
 
 

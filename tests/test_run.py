@@ -8,6 +8,8 @@ import pytest
 
 import run
 
+pytestmark = pytest.mark.words
+
 
 @pytest.fixture(autouse=True)
 def _no_pass(monkeypatch):
@@ -51,16 +53,17 @@ def test_words_that_mean_nothing_are_refused(words, calls, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("options", [(), ("-n", "1"), ("--maxfail", "3"), ("-x",)])
-def test_the_whole_test_builds_the_pages_and_runs_the_notebooks(options, calls, monkeypatch):
+def test_the_whole_test_builds_the_pages_from_notebooks_run_once_and_compares_both(options, calls, monkeypatch):
     assert main(monkeypatch, "test", *options) == 0
     book, browser, test, summary = calls
     assert book == ("-m", "book.build", "book")
     assert browser == ("-m", "book.browser")
-    assert {"tests", "chapters", "--nbval-lax", *options} <= set(test)
+    assert {"tests", "pbtlib", *options} <= set(test)
+    assert "chapters" not in test, "tests/test_compared.py compares what the book's build has run"
     assert summary[1] == "book.summary"
 
 
-def test_another_pass_repeats_all_but_the_pages(calls, monkeypatch):
+def test_another_pass_repeats_what_may_differ(calls, monkeypatch):
     monkeypatch.setattr(run.platform, "machine", lambda: "x86_64")
     answer = subprocess.CompletedProcess([], 0, json.dumps(run.IN_FORCE))
     monkeypatch.setattr(run.subprocess, "run", lambda *_, **__: answer)
@@ -69,8 +72,7 @@ def test_another_pass_repeats_all_but_the_pages(calls, monkeypatch):
         assert main(monkeypatch, which) == 0
         chapters, test, _ = calls
         assert chapters == ("-m", "book.build", "run")
-        assert {"tests", "not pages"} <= set(test)
-        assert "--nbval-lax" not in test
+        assert {"tests", "not pages and not words" if which == "portable" else "not pages"} <= set(test)
         assert run.os.environ["PBTLIB_PASS"] == which
 
 

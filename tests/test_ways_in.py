@@ -12,6 +12,7 @@ from book.execute import CHAPTERS, TWINS
 from book.ledger import number_of
 from pbtlib.claims import COMPUTED, ledger
 
+pytestmark = pytest.mark.words
 NOTEBOOKS = tuple((path, path.stat().st_mtime_ns) for path in sorted(CHAPTERS.glob("*.ipynb")))
 WAYS = ("ten_minutes", "findings", "disagreements", "glossary")
 

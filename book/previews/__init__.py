@@ -18,6 +18,7 @@ from sphinx.application import Sphinx
 from book import feature
 
 TOKEN = re.compile(r"\\[a-zA-Z]+|[^\s{}]")
+CODE = re.compile(r'(<div class="cell_input docutils container">.*?<pre>).*?(?=</pre>)', re.DOTALL)
 MANIFOLD = frozenset("ABDHPRTXacdeijkmnpqrsv") | {"i,j"}
 """Letters that stand for several things in the book; a preview that guesses would mislead."""
 
@@ -28,21 +29,32 @@ def write_previews(app: Sphinx, exception: Exception | None) -> None:
         return
     folder = Path(app.outdir)
     pages = {
-        path.relative_to(folder).as_posix(): BeautifulSoup(path.read_text(), "html.parser")
+        path.relative_to(folder).as_posix(): article(path.read_text())
         for path in sorted(folder.glob("chapters/*.html"))
     }
+    places = {name: by_id(page) for name, page in pages.items()}
     targets: dict[str, str] = {}
     for name, page in pages.items():
-        for link in page.select("article a.reference.internal[href*='#']"):
+        for link in page.select("a.reference.internal[href*='#']"):
             file, _, anchor = str(link["href"]).partition("#")
             place = resolve(name, file)
-            if place in pages and anchor and f"{place}#{anchor}" not in targets:
-                found = pages[place].find(id=anchor)
-                if isinstance(found, Tag) and (shown := preview(found)):
-                    targets[f"{place}#{anchor}"] = shown
+            found = places.get(place, {}).get(anchor)
+            if found and f"{place}#{anchor}" not in targets and (shown := preview(found)):
+                targets[f"{place}#{anchor}"] = shown
     known = symbols(pages["chapters/a_notation.html"]) if "chapters/a_notation.html" in pages else []
     data = json.dumps({"targets": targets, "symbols": known}, ensure_ascii=False, separators=(",", ":"))
     (folder / "_static" / "preview_data.js").write_text(f"window.bookPreviews = {data};\n")
+
+
+def article(html: str) -> BeautifulSoup:
+    """What a page says, without the menus around it and the code of its cells, which are most of its elements."""
+    words = html[html.find("<article") : html.rfind("</article>")]
+    return BeautifulSoup(CODE.sub(r"\1", words), "html.parser")
+
+
+def by_id(page: BeautifulSoup) -> dict[str, Tag]:
+    """From identifiers to the first element that bears each."""
+    return {str(tag["id"]): tag for tag in reversed(page.find_all(id=True))}
 
 
 def resolve(page: str, file: str) -> str:
@@ -92,7 +104,7 @@ def plain(element: Tag) -> str:
 def symbols(notation: BeautifulSoup) -> list[tuple[list[str], str, str]]:
     """Return the symbols of the tables of notation: their tokens, their TeX, and what they mean."""
     found: dict[str, tuple[list[str], str, str]] = {}
-    for row in notation.select("article tbody tr"):
+    for row in notation.select("tbody tr"):
         cells = row.find_all("td")
         formulas = cells[0].select("span.math") if len(cells) > 1 else []
         if len(formulas) != 1 or cells[0].get_text(strip=True) != formulas[0].get_text(strip=True):
