@@ -10,7 +10,7 @@ from nbformat import NotebookNode
 
 CONFIG = Path(__file__).resolve().parent.parent / "_config.yml"
 FIRST_LINE = "# Brings pbtlib where it is missing. The build writes this cell; it is not taken into the text."
-NEEDED = ("pbtlib", "numba", "torch", "gymnasium", "matplotlib")
+NEEDED = ("pbtlib", "numba", "torch", "gymnasium", "seaborn")
 EXTRAS = "[plots,cartpole]"
 
 TEMPLATE = f"""{FIRST_LINE}

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import xarray as xr
 
 try:
     import matplotlib.pyplot as plt
+    import seaborn as sns
     from cycler import cycler
     from matplotlib.axes import Axes
-    from matplotlib.colors import to_rgb
     from matplotlib.figure import Figure
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(f"{error}; figures need pbtlib with the extra 'plots'", name=error.name) from error
 from numpy.typing import ArrayLike
 
-if TYPE_CHECKING:
-    import xarray as xr
-
 __all__ = ["LINES", "PALETTE", "band", "history", "style"]
 
-PALETTE = [*map(to_rgb, ["#0173b2", "#cf8000", "#008c67", "#b33c00", "#cc78bc", "#7a5230", "#333333", "#8c8c8c"])]
+PALETTE = sns.color_palette(["#0173b2", "#cf8000", "#008c67", "#b33c00", "#cc78bc", "#7a5230", "#333333", "#8c8c8c"])
 """Seaborn's palette for colour-blind readers, darkened to three to one or more against white, paired with `LINES`."""
 
 LINES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 3)), (0, (3, 3)))
@@ -36,6 +33,7 @@ def style() -> None:
     ...     plt.rcParams["axes.grid"]
     True
     """
+    sns.set_theme(context="notebook", style="ticks", palette=PALETTE, font="DejaVu Sans")
     plt.rcParams.update(
         {
             "figure.figsize": (7.0, 3.6),
@@ -44,39 +42,11 @@ def style() -> None:
             "savefig.facecolor": "white",
             "figure.constrained_layout.use": True,
             "axes.prop_cycle": cycler(color=PALETTE) + cycler(linestyle=LINES),
-            "axes.edgecolor": ".15",
-            "axes.labelcolor": ".15",
-            "axes.labelsize": 12,
-            "axes.linewidth": 1.25,
-            "axes.titlesize": 12,
             "axes.spines.top": False,
             "axes.spines.right": False,
-            "axes.axisbelow": True,
             "axes.grid": True,
             "grid.alpha": 0.3,
-            "grid.color": ".8",
-            "grid.linewidth": 1,
-            "legend.fontsize": 11,
             "legend.frameon": False,
-            "legend.title_fontsize": 12,
-            "lines.solid_capstyle": "round",
-            "patch.edgecolor": "w",
-            "patch.force_edgecolor": True,
-            "xtick.color": ".15",
-            "xtick.labelsize": 11,
-            "xtick.major.size": 6,
-            "xtick.major.width": 1.25,
-            "xtick.minor.size": 4,
-            "xtick.minor.width": 1,
-            "ytick.color": ".15",
-            "ytick.labelsize": 11,
-            "ytick.major.size": 6,
-            "ytick.major.width": 1.25,
-            "ytick.minor.size": 4,
-            "ytick.minor.width": 1,
-            "text.color": ".15",
-            "font.family": "DejaVu Sans",
-            "font.size": 12,
             "mathtext.fontset": "dejavusans",
         }
     )
@@ -126,7 +96,6 @@ def history(data: xr.Dataset) -> Figure:
 
     Examples
     --------
-    >>> import xarray as xr
     >>> data = xr.Dataset({"fitness": (("update", "agent"), [[0.0, 1.0], [2.0, 3.0]])}, coords={"update": [1, 2]})
     >>> figure = history(data)
     >>> [ax.get_ylabel() for ax in figure.axes]

@@ -314,7 +314,7 @@ def test_a_rule_that_copies_the_dead_is_refused(rng):
 
 
 def test_import_is_light_and_shows_what_people_need():
-    code = "import sys, pbtlib; print([m for m in ('torch', 'gymnasium', 'pandas', 'matplotlib', 'numba') " \
+    code = "import sys, pbtlib; print([m for m in ('torch', 'gymnasium', 'pandas', 'seaborn', 'matplotlib', 'numba') " \
            "if m in sys.modules], 'pbt' in dir(pbtlib))"  # fmt: skip
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[] True"

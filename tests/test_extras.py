@@ -11,7 +11,7 @@ pytestmark = pytest.mark.words
 ROOT = Path(__file__).resolve().parent.parent
 ABSENT = """
 import importlib.machinery, importlib.metadata
-away = ("torch", "gymnasium", "matplotlib")
+away = ("torch", "gymnasium", "matplotlib", "seaborn")
 find, version = importlib.machinery.PathFinder.find_spec, importlib.metadata.version
 def absent(name, *rest):
     return None if name.partition(".")[0] in away else find(name, *rest)
