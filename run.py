@@ -43,6 +43,7 @@ IN_FORCE = {"numpy": "X86_V2", "numba": "x86-64", "openblas": "Nehalem", "aten":
 COMMANDS = {
     "book": "run what changed and build the pages (in _build/html)",
     "test": "every check: the book, unit tests, all notebooks against their stored outputs",
+    "nbval": "every notebook once more under nbval, against its stored outputs",
     "portable": "the checks that a processor can decide, as on the oldest x86-64 processor",
     "newest": "all but the pages with the newest versions that pyproject.toml allows (or only the tests named)",
     "lowest": "the same with the lowest versions that pyproject.toml allows (or only the tests named)",
@@ -57,7 +58,7 @@ COMMANDS = {
     "bench": "the benchmarks, as ratios within one run",
     "clean": "remove what was built",
 }
-CHECKS = ("test", "portable", "newest", "lowest")
+CHECKS = ("test", "nbval", "portable", "newest", "lowest")
 
 
 def main() -> int:
@@ -95,6 +96,8 @@ def main() -> int:
             return call("-m", "book.build", arguments.command, *rest)
         case "test":
             return test(arguments.seed, rest)
+        case "nbval":
+            return nbval(arguments.seed, rest)
         case "portable":
             return portable(arguments.seed, rest)
         case "pdf" | "zip" | "shots":
@@ -235,6 +238,13 @@ def test(seed: int | None, rest: list[str]) -> int:
     return pytest(seed, rest)
 
 
+def nbval(seed: int | None, rest: list[str]) -> int:
+    """Execute notebooks under nbval, strictly, and compare what they say with what is stored, as `tests/nbval.cfg` has it."""
+    os.environ.update(ONE_THREAD | QUIET | {"PBTLIB_STRICT": "1"})
+    rules = ["--nbval-lax", "--nbval-sanitize-with", "tests/nbval.cfg", "--nbval-cell-timeout", "600"]
+    return pytest(seed, [*([] if some(rest) else ["chapters"]), *rules, *rest])
+
+
 def portable(seed: int | None, rest: list[str]) -> int:
     """The checks as on the oldest x86-64 processor, with compiled code and executed chapters of their own."""
     if platform.machine().lower() not in ("x86_64", "amd64"):
@@ -295,7 +305,7 @@ def pytest(seed: int | None, rest: list[str], venv: Path | None = None) -> int:
 
 def some(rest: list[str]) -> bool:
     """Whether words name paths of tests, so that only these are run."""
-    skip = {k + 1 for k, word in enumerate(rest) if word in ("--deselect", "--ignore")}
+    skip = {k + 1 for k, word in enumerate(rest) if word in ("--deselect", "--ignore", "--nbval-sanitize-with")}
     return any((ROOT / word.partition("::")[0]).exists() for k, word in enumerate(rest) if k not in skip)
 
 

@@ -58,6 +58,9 @@ def told(report: ElementTree.Element) -> list[str]:
         lines.append(f"... and {len(failures) - SHOWN} more failures")
     causes = Counter(skipped.get("message", "") for case in cases for skipped in case.findall("skipped"))
     lines += [f"{number} tests did not run: {cause}." for cause, number in causes.items()]
+    under_nbval = {Path(case.get("classname", "")).name.removesuffix(".ipynb") for case in cases}
+    if under := under_nbval & set(names()):
+        lines.append(f"{len(under)} chapters ran under nbval.")
     compared = {case.get("name") for case in cases if case.get("classname") == "tests.test_compared"}
     chapters = {name for name in names() if f"test_stored_and_new_words_agree[{name}]" in compared}
     if chapters:

@@ -63,6 +63,15 @@ def test_the_whole_test_builds_the_pages_from_notebooks_run_once_and_compares_bo
     assert summary[1] == "book.summary"
 
 
+def test_nbval_runs_every_notebook_strictly_by_the_rules_of_comparison(calls, monkeypatch):
+    assert main(monkeypatch, "nbval") == 0
+    test, summary = calls
+    assert {"chapters", "--nbval-lax", "tests/nbval.cfg"} <= set(test)
+    assert not {"tests", "pbtlib"} & set(test)
+    assert run.os.environ["PBTLIB_STRICT"] == "1"
+    assert summary[1] == "book.summary"
+
+
 def test_another_pass_repeats_what_may_differ(calls, monkeypatch):
     monkeypatch.setattr(run.platform, "machine", lambda: "x86_64")
     answer = subprocess.CompletedProcess([], 0, json.dumps(run.IN_FORCE))
