@@ -239,7 +239,7 @@ def test(seed: int | None, rest: list[str]) -> int:
 
 
 def nbval(seed: int | None, rest: list[str]) -> int:
-    """Execute notebooks under nbval, strictly, and compare what they say with what is stored, as `tests/nbval.cfg` has it."""
+    """Execute notebooks under nbval, strictly, and compare what they say with what is stored."""
     os.environ.update(ONE_THREAD | QUIET | {"PBTLIB_STRICT": "1"})
     rules = ["--nbval-lax", "--nbval-sanitize-with", "tests/nbval.cfg", "--nbval-cell-timeout", "600"]
     return pytest(seed, [*([] if some(rest) else ["chapters"]), *rules, *rest])
