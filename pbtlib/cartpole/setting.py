@@ -13,7 +13,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from pbtlib.checks import check_array, check_number
 
-__all__ = ["LAYERS", "TINY", "WEIGHTS", "Hyperparameters", "Setting", "decode", "exploration", "initial_weights", "multiply"]
+__all__ = [
+    "LAYERS",
+    "TINY",
+    "WEIGHTS",
+    "Hyperparameters",
+    "Setting",
+    "decode",
+    "exploration",
+    "initial_weights",
+    "multiply",
+]
 
 LAYERS = ((64, 4), (64, 64), (2, 64))
 """(outputs, inputs) of the three affine maps of the Q-network, with ReLU between them."""
