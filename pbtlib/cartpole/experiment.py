@@ -30,7 +30,7 @@ Array = NDArray[np.float64]
 Train = Callable[[Population, np.random.Generator], tuple[Population, Trace]]
 
 WINDOWS = (1, 2, 5, 10)
-"""Lengths m of the fitness window (23), 1, 2, 5 [code] and 10 [C]."""
+"""Lengths m of the fitness window (23). [code]"""
 
 LARGEST = 32767
 """Most agents, and most steps of a generation, so the largest sum of returns too: two bytes for each in packed data."""

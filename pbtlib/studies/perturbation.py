@@ -1,4 +1,4 @@
-"""Additive noise in scaled coordinates against a factor of 0.8 or 1.2: whether the rule of mutation matters on CartPole.
+"""Additive noise in scaled coordinates against a factor of 0.8 or 1.2: what the rule of mutation matters.
 
 The paper adds noise; the original method multiplies. Both runs of a seed share their initial population, weights
 included, so that they can be paired. Runs, data and the way to read them are those of the sweep, at a smaller size.
