@@ -46,6 +46,6 @@ def again(path: str | Path) -> float:
 
 STUDY = Study(
     name="perturbation", title="CartPole: mutation that adds against mutation that multiplies", file=DATA.name,
-    page="cartpole_open", seconds={"quick": 10, "paper": 600},
+    page="cartpole_open", seconds={"quick": 10, "paper": 5000},
     plan=plan, compute=sweep.compute, pack=sweep.pack, describe=sweep.describe, again=again, agreement=0.7,
 )  # fmt: skip
