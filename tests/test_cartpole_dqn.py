@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from pbtlib.cartpole import dqn
-from pbtlib.cartpole.setting import LAYERS, LOWER, UPPER, WEIGHTS, Setting, decode, exploration, initial_weights
+from pbtlib.cartpole.setting import (
+    LAYERS,
+    LOWER,
+    UPPER,
+    WEIGHTS,
+    Setting,
+    decode,
+    exploration,
+    initial_weights,
+    multiply,
+)
 
 
 def agent_after(n_steps, seed=0, h=(0.0, 0.0, 0.0), **setting):
@@ -29,6 +39,21 @@ def test_the_box_of_hyperparameters_has_the_papers_corners():
     middle = decode(np.zeros((2, 5, 3)))
     assert middle.batch.shape == (2, 5)
     np.testing.assert_allclose(middle.lr, 10**-3.5)
+
+
+def test_a_factor_acts_in_own_units_and_stops_at_the_box(rng):
+    h = rng.uniform(-0.3, 0.3, (20, 3))
+    before = decode(h)
+    for factor in (0.8, 1.2):
+        after = decode(multiply(h, factor))
+        np.testing.assert_allclose(after.lr, factor * before.lr)
+        np.testing.assert_allclose(after.decay, factor * before.decay)
+        assert np.abs(after.batch - factor * before.batch).max() <= 0.5 + 0.5 * factor
+    np.testing.assert_allclose(multiply(h, [1.0, 1.2, 0.8])[:, 0], h[:, 0], atol=1e-12)
+    assert (multiply(h, 100.0) == 1).all()
+    assert (multiply(h, 1e-4) == -1).all()
+    with pytest.raises(ValueError, match="factor"):
+        multiply(h, -1.0)
 
 
 @pytest.mark.parametrize("h", [[0, 0, 1.01], [np.nan, 0, 0], [0, 0], []])

@@ -103,13 +103,13 @@ def test_one_loop_evolves_torch_agents_and_compiled_ones(train, seed):
 
 
 def test_the_controls_change_what_they_say(seed):
-    for mode in ("no evolution", "weights only", "random", "pbt"):
+    for mode in ("no evolution", "weights only", "random", "multiplied", "pbt"):
         state, record = run(replace(SMALL, mode=mode), seed)
         who = record["parent"].to_numpy() != np.arange(10)
         moved = (np.diff(record["h"], axis=0) != 0).any(-1)
         assert np.abs(record["h"]).max() <= 1
         assert who.any() == (mode != "no evolution")
-        assert moved.any() == (mode in ("random", "pbt"))
+        assert moved.any() == (mode in ("random", "multiplied", "pbt"))
         assert moved.sum(1).max() <= 2, "a fifth of ten agents"
     assert state.theta.shape == (10, 4610)
 

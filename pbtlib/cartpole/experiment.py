@@ -17,25 +17,28 @@ from tqdm import tqdm
 from pbtlib import evolution
 from pbtlib.cartpole import population
 from pbtlib.cartpole.population import Population, Trace
-from pbtlib.cartpole.setting import Setting
+from pbtlib.cartpole.setting import Setting, multiply
 from pbtlib.checks import check_number
 from pbtlib.evolution import Jump, stream
 from pbtlib.loop import evolve
 
 __all__ = [
-    "WINDOWS", "Experiment", "Record", "Windows", "initial_population", "operators", "prepare", "run",
+    "FACTORS", "WINDOWS", "Experiment", "Record", "Windows", "initial_population", "operators", "prepare", "run",
 ]  # fmt: skip
 
 Array = NDArray[np.float64]
 Train = Callable[[Population, np.random.Generator], tuple[Population, Trace]]
 
 WINDOWS = (1, 2, 5, 10)
-"""Lengths m of the fitness window (23), 1, 2, 5 [code] and 10 [C]."""
+"""Lengths m of the fitness window (23). [code]"""
 
 LARGEST = 32767
 """Most agents, and most steps of a generation, so the largest sum of returns too: two bytes for each in packed data."""
 
-MODES = ("pbt", "no evolution", "weights only", "random")
+MODES = ("pbt", "no evolution", "weights only", "random", "multiplied")
+
+FACTORS = (0.8, 1.2)
+"""What a mutation that multiplies takes, each with probability one half: those of the original method."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,10 @@ class Experiment:
         Share of truncation selection. [code]
     sigma : float
         Mutation strength in scaled coordinates. [code]
-    mode : {"pbt", "no evolution", "weights only", "random"}
+    mode : {"pbt", "no evolution", "weights only", "random", "multiplied"}
         The experiment, or one of its controls: nobody is replaced; a replaced agent takes weights but keeps its own
-        hyperparameters; a replaced agent takes weights and draws its hyperparameters anew, uniformly in the box.
+        hyperparameters; a replaced agent takes weights and draws its hyperparameters anew, uniformly in the box; a
+        mutation multiplies each hyperparameter by one of `FACTORS` instead of adding noise of strength sigma.
     carry_adam, carry_replay, keep_clock : bool
         What else a copy has: see `pbtlib.cartpole.population.copying`.
     start : tuple of tuples of float
@@ -139,9 +143,14 @@ def operators(experiment: Experiment) -> dict[str, Any]:
     def redraw(state: Population, jump: Jump, rng: np.random.Generator) -> Population:
         return replace(state, h=np.where(jump.who[:, None], rng.uniform(-1.0, 1.0, state.h.shape), state.h))
 
+    def multiplied(state: Population, jump: Jump, rng: np.random.Generator) -> Population:
+        moved = multiply(state.h, rng.choice(FACTORS, state.h.shape))
+        return replace(state, h=np.where(jump.who[:, None], moved, state.h))
+
     mutations = {
         "pbt": evolution.GaussianMutation(e.sigma, evolution.Box(-1.0, 1.0)),
         "random": redraw,
+        "multiplied": multiplied,
     }
     return {
         "evaluate": population.window_mean(e.m),

@@ -13,7 +13,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from pbtlib.checks import check_array, check_number
 
-__all__ = ["LAYERS", "TINY", "WEIGHTS", "Hyperparameters", "Setting", "decode", "exploration", "initial_weights"]
+__all__ = [
+    "LAYERS",
+    "TINY",
+    "WEIGHTS",
+    "Hyperparameters",
+    "Setting",
+    "decode",
+    "exploration",
+    "initial_weights",
+    "multiply",
+]
 
 LAYERS = ((64, 4), (64, 64), (2, 64))
 """(outputs, inputs) of the three affine maps of the Q-network, with ReLU between them."""
@@ -128,6 +138,35 @@ def decode(h: ArrayLike) -> Hyperparameters:
         raise ValueError(f"h contains {scaled.flat[np.abs(scaled).argmax()]:g}; every coordinate must be in [-1, 1]")
     values = LOWER + (UPPER - LOWER) * (1 + scaled) / 2
     return Hyperparameters(10.0 ** values[..., 0], values[..., 1], np.rint(values[..., 2]).astype(np.int64))
+
+
+def multiply(h: ArrayLike, factor: ArrayLike) -> NDArray[np.float64]:
+    """Multiply hyperparameters by a factor in their own units, and clip to the box.
+
+    Parameters
+    ----------
+    h : array_like, shape (..., 3)
+        Scaled coordinates, as `decode` takes them.
+    factor : array_like
+        Positive; broadcast against h.
+
+    Returns
+    -------
+    ndarray, shape (..., 3)
+        Scaled coordinates.
+
+    Examples
+    --------
+    >>> raised = decode(multiply([0.0, 0.0, 0.0], 1.2))
+    >>> float(raised.decay), int(raised.batch)
+    (3300.0, 96)
+    """
+    scaled = check_array("h", h, shape=(3,))
+    times = check_array("factor", factor, minimum=0)
+    values = LOWER + (UPPER - LOWER) * (1 + scaled) / 2
+    logarithmic = np.array([True, False, False])
+    moved = np.where(logarithmic, values + np.log10(times), values * times)
+    return np.clip(2 * (moved - LOWER) / (UPPER - LOWER) - 1, -1.0, 1.0)
 
 
 def exploration(t: ArrayLike, decay: ArrayLike) -> NDArray[np.float64]:
