@@ -9,7 +9,11 @@ from typing import Any
 from sphinx.application import Sphinx
 
 
-def feature(app: Sphinx, module: str) -> dict[str, Any]:
+ONLY: dict[str, str] = {}
+"""From a style sheet or script to the expression that is found on the pages that need it; see `book.light`."""
+
+
+def feature(app: Sphinx, module: str, only: str = "") -> dict[str, Any]:
     """Load the style sheets and scripts beside a module on every page, and return what its `setup` has to return.
 
     Parameters
@@ -17,9 +21,12 @@ def feature(app: Sphinx, module: str) -> dict[str, Any]:
     app : Sphinx
     module : str
         The ``__file__`` of the feature. A folder ``vendor`` beside it is published as it is.
+    only : str
+        A regular expression: pages where it is not found do without the style sheets and scripts.
     """
     folder = Path(module).parent
     styles, scripts = sorted(folder.glob("*.css")), sorted(folder.glob("*.js"))
+    ONLY.update({path.name: only for path in (*styles, *scripts)})
     for path in styles:
         app.add_css_file(path.name, priority=800)  # after the theme's own
     for path in scripts:
