@@ -1,6 +1,4 @@
-"""Formulas: MathJax as it came, without its menu; what is wide scrolls, a display is a stop of the tab key, copying
-keeps the TeX.
-"""
+"""Formulas: MathJax as it came, less its menu. What is wide scrolls, copying keeps the TeX; see `formulas.js`."""
 
 from __future__ import annotations
 

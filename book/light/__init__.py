@@ -34,7 +34,8 @@ ONLY = {
 """From a part of an asset's name or words to the expression that is found on the pages that need it."""
 
 NOT_ON_PAGES = re.compile(
-    r"\s*(<!-- So that users can add custom icons -->|<script[^>]*(fontawesome|searchtools|language_data|searchindex)\.js"
+    r"\s*(<!-- So that users can add custom icons -->"
+    r"|<script[^>]*(fontawesome|searchtools|language_data|searchindex)\.js"
     r'[^>]*></script>|<meta name="viewport"[^>]*>)'
 )
 """What the theme writes into the head of every page: icons as a script, and what only the page of the search needs."""
@@ -61,7 +62,7 @@ def name(asset: Any) -> str:
 def without_the_unneeded(head: str) -> Markup:
     """Return a part of a page's head without what no page needs; the theme's import of a style sheet is a link."""
     light = NOT_ON_PAGES.sub("", str(head))
-    return Markup(re.sub(r"styles/theme\.css(\?[^\"]*)?", "basic.css", light))  # noqa: S704 (what templates wrote)
+    return Markup(re.sub(r"styles/theme\.css(\?[^\"]*)?", "basic.css", light))
 
 
 def size(path: Path) -> tuple[int, int]:
@@ -74,24 +75,25 @@ def size(path: Path) -> tuple[int, int]:
 def lighten(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
     """Take off a page what it does not need, and let its figures come when they are near."""
     context["light"] = without_the_unneeded
+    context["metatags"] = re.sub(r'<meta name="viewport"[^>]*>', "", context.get("metatags", ""))  # Sphinx has it
     if "body" not in context or doctree is None:
         return
     body = context["body"]
     for kind in ("css_files", "script_files"):
         context[kind] = [asset for asset in context[kind] if needed(name(asset), body)]
-    if app.builder.name == "html":
-        pictures = {name: Path(app.srcdir, source) for source, name in app.builder.images.items()}
+    pictures = {name: Path(app.srcdir, source) for source, name in app.builder.images.items()}
+    lazy = 'loading="lazy" ' if app.builder.name == "html" else ""  # but not on the one long page that is printed
 
-        def later(found: re.Match[str]) -> str:
-            """Begin the element of a picture with its size, so that its place is kept until it comes."""
-            width, height = size(pictures[found[1]])
-            return f'<img loading="lazy" width="{width}" height="{height}" '
+    def sized(found: re.Match[str]) -> str:
+        """Begin the element of a picture with its size, so that its place is kept until it comes."""
+        width, height = size(pictures[found[1]])
+        return f'<img {lazy}width="{width}" height="{height}" '
 
-        context["body"] = COLOURLESS.sub(r"\1", PICTURE.sub(later, body))
+    context["body"] = COLOURLESS.sub(r"\1", PICTURE.sub(sized, body))
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx."""
     app.connect("html-page-context", lighten, priority=900)  # when all others have said what they want
-    app.connect("builder-inited", lambda app: app.config.templates_path.append(str(TEMPLATES)))
+    app.connect("config-inited", lambda _, config: config.templates_path.append(str(TEMPLATES)))
     return feature(app, __file__)
