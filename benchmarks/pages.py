@@ -95,15 +95,16 @@ def served(folder: Path) -> Iterator[str]:
         server.shutdown()
 
 
-def measured(browser: Browser, address: str, name: str, patience: float = 90) -> dict[str, float]:
+def measured(browser: Browser, address: str, name: str, *, slow: bool = True, patience: float = 90) -> dict[str, float]:
     """What a first visit costs: kB, requests, nodes at rest, and seconds until formulas in view and film are there."""
     page = browser.new_context(viewport=PHONE).new_page()
     tools = page.context.new_cdp_session(page)
     sizes: list[float] = []
     tools.on("Network.loadingFinished", lambda event: sizes.append(event["encodedDataLength"]))
     tools.send("Network.enable")
-    tools.send("Network.emulateNetworkConditions", SLOW_4G)
-    tools.send("Emulation.setCPUThrottlingRate", {"rate": SLOWER})
+    if slow:
+        tools.send("Network.emulateNetworkConditions", SLOW_4G)
+        tools.send("Emulation.setCPUThrottlingRate", {"rate": SLOWER})
     page.add_init_script(WATCH)
     page.goto(f"{address}/{name}.html", wait_until="commit", timeout=600_000)
     wanted = ["formulas", *(["film"] if name == LANDING else [])]
