@@ -163,13 +163,17 @@ def pdf() -> list[Path]:
             open_page(page, source)
             page.add_style_tag(content=PRINT + CONTENTS)
             page.emulate_media(media="print", color_scheme="light")
-            starts = _edition(page, whole)
+            starts = _edition(browser, page, whole)
             page.evaluate("document.body.classList.add('edition-reading')")
-            _edition(page, reading, "Edition for reading, without code and evidence.", [*story_pages(), *APPENDED])
+            _edition(
+                browser, page, reading, "Edition for reading, without code and evidence.", [*story_pages(), *APPENDED]
+            )
     return [whole, reading, *_apart(whole, starts)]
 
 
-def _edition(page: Page, target: Path, note: str = "", kept: list[str] | None = None) -> dict[str, int]:
+def _edition(
+    browser: Browser, page: Page, target: Path, note: str = "", kept: list[str] | None = None
+) -> dict[str, int]:
     """Print what is kept of the one long page; returns from the anchor of each part to the number of its first page."""
     parts = page.evaluate(PARTS, kept)
     page.evaluate(PREPARE, _title_page(note) + contents(parts))
@@ -187,7 +191,7 @@ def _edition(page: Page, target: Path, note: str = "", kept: list[str] | None = 
     writer = PdfWriter(clone_from=target)
     places = writer.named_destinations
     starts = {anchor: 1 + (writer.get_destination_page_number(places[anchor]) or 0) for anchor, _ in parts}
-    sheet = page.context.new_page()
+    sheet = browser.new_page()
     sheet.set_content(f"<style>{CONTENTS} @page {{ size: A4; margin: 20mm 18mm; }}</style>{contents(parts, starts)}")
     for under, over in zip(
         writer.pages[1:], PdfReader(BytesIO(sheet.pdf(prefer_css_page_size=True))).pages, strict=False

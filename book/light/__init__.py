@@ -76,9 +76,7 @@ def lighten(app: Sphinx, pagename: str, templatename: str, context: dict[str, An
     """Take off a page what it does not need, and let its figures come when they are near."""
     context["light"] = without_the_unneeded
     context["metatags"] = re.sub(r'<meta name="viewport"[^>]*>', "", context.get("metatags", ""))  # Sphinx has it
-    if "body" not in context or doctree is None:
-        return
-    body = context["body"]
+    body = context.get("body", "")
     for kind in ("css_files", "script_files"):
         context[kind] = [asset for asset in context[kind] if needed(name(asset), body)]
     pictures = {name: Path(app.srcdir, source) for source, name in app.builder.images.items()}
@@ -89,7 +87,8 @@ def lighten(app: Sphinx, pagename: str, templatename: str, context: dict[str, An
         width, height = size(pictures[found[1]])
         return f'<img {lazy}width="{width}" height="{height}" '
 
-    context["body"] = COLOURLESS.sub(r"\1", PICTURE.sub(sized, body))
+    if body:
+        context["body"] = COLOURLESS.sub(r"\1", PICTURE.sub(sized, body))
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
