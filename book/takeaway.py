@@ -77,7 +77,7 @@ PARTS = """
 (kept) => {   // leave out what is not kept, if anything is said of that, and return what is left: [anchor, title]
   const starts = [...document.querySelectorAll('span[id^="document-"]')], found = [];
   for (const start of starts) {
-    const section = start.nextElementSibling, heading = section?.querySelector("h1");
+    const section = start.nextElementSibling, heading = section?.querySelector("h1, h2");
     if (!heading) continue;
     const title = heading.cloneNode(true);
     title.querySelectorAll(".headerlink, mjx-assistive-mml").forEach((gone) => gone.remove());
