@@ -189,7 +189,7 @@ def _edition(
         tagged=True,
     )
     writer = PdfWriter(clone_from=target)
-    places = writer.named_destinations
+    places = {name.removeprefix("/"): place for name, place in writer.named_destinations.items()}
     starts = {anchor: 1 + (writer.get_destination_page_number(places[anchor]) or 0) for anchor, _ in parts}
     sheet = browser.new_page()
     sheet.set_content(f"<style>{CONTENTS} @page {{ size: A4; margin: 20mm 18mm; }}</style>{contents(parts, starts)}")
