@@ -49,7 +49,8 @@ body, .bd-container, .bd-container__inner, .bd-main, .bd-content, .bd-article-co
   padding: 0 !important; margin: 0 !important; overflow: visible !important; }
 html { font-size: 9.5pt !important; }
 body { background: #fff !important; }
-section > h1, span[id^="document-"] + section { break-before: page; }
+section > h1, .part { break-before: page; }
+.part > h1 { break-before: auto; }
 h1, h2, h3, h4, summary { break-after: avoid; }
 figure, .cell_input, .admonition-title, mjx-container, li.ledger, .ledger > summary { break-inside: avoid; }
 figure img { max-height: 220mm; max-width: 100%; }
@@ -63,6 +64,9 @@ a { color: inherit; text-decoration: none; }
 .title-page h1 { break-before: auto; font-size: 26pt; }
 .edition-reading :is(.cell_input, details.hide, .output.text_plain, .output.stream, .figure-data, .provenance),
 .edition-reading .claim details { display: none !important; }
+.edition-reading { font-size: 0.92em; line-height: 1.35; }
+.edition-reading figure img { max-height: 62mm; width: auto; }
+.edition-reading figure, .edition-reading :is(h2, h3) { margin-block: 0.6rem; }
 .title-page dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.2rem 1rem; }
 """
 
@@ -77,12 +81,16 @@ PARTS = """
 (kept) => {   // leave out what is not kept, if anything is said of that, and return what is left: [anchor, title]
   const starts = [...document.querySelectorAll('span[id^="document-"]')], found = [];
   for (const start of starts) {
-    const section = start.nextElementSibling, heading = section?.querySelector("h1, h2");
+    const section = start.closest(".part") ?? start.nextElementSibling, heading = section?.querySelector("h1, h2");
     if (!heading) continue;
     const title = heading.cloneNode(true);
     title.querySelectorAll(".headerlink, mjx-assistive-mml").forEach((gone) => gone.remove());
     if (kept && !kept.includes(start.id.replace("document-", ""))) { section.remove(); start.remove(); }
-    else found.push([start.id, title.textContent.trim()]);
+    else {
+      section.classList.add("part");
+      section.prepend(start);   // so that a link to it leads past the break
+      found.push([start.id, title.textContent.trim()]);
+    }
   }
   return found;
 }

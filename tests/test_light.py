@@ -204,7 +204,7 @@ def test_folded_formulas_are_set_when_they_come_into_view_and_for_print(browser)
     unset = "[...document.querySelectorAll('article .math')].filter(e => !e.querySelector('mjx-container')).length"
     before = page.evaluate(unset)
     assert before > 0
-    fold = page.locator("article details:not([open]):has(.math)").first
+    fold = page.locator("article details:has(.math)").first
     fold.locator("summary").first.click()
     fold.locator("mjx-container").first.wait_for()
     assert page.evaluate(unset) < before
