@@ -51,7 +51,7 @@ COMMANDS = {
     "take": "take an edited notebook over into its text twin",
     "seeds": "run all chapters under other seeds (seeds 1 2 3)",
     "lab": "open JupyterLab on the chapters",
-    "pdf": "the whole book for print (_build/book.pdf; needs Chromium)",
+    "pdf": "the book for print, whole (_build/book.pdf), for reading and in parts (needs Chromium)",
     "zip": "the built book for reading without a network (_build/book.zip)",
     "shots": "pictures of every page, light, dark and on a phone (_build/shots)",
     "lint": "formatting, lint, types and the order of imports",

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import yaml
 from IPython.core.inputtransformer2 import TransformerManager
 from nbformat import NotebookNode
 from sphinx_external_toc.parsing import parse_toc_yaml
@@ -64,6 +65,7 @@ MADE = CHAPTERS / "made.json"
 EXECUTED = BUILD / os.environ.get("PBTLIB_PASS", "") / "executed"  # other processors and versions keep their own
 LIBRARY = ROOT / "pbtlib"
 READERS = re.compile(r"open|open_\w+|read_\w+|load\w*|genfromtxt|fromfile|r?glob|iterdir|listdir|scandir|walk")
+STORY = ("The paper, alive", "Beyond the paper", "Your own")
 SHARED = ("_config.yml", "_toc.yml", "data")
 
 
@@ -519,6 +521,12 @@ def commit() -> str:
 def toc_files() -> list[str]:
     """The pages that _toc.yml names, without ending, in reading order."""
     return list(parse_toc_yaml(ROOT / "_toc.yml"))
+
+
+def story_pages() -> list[str]:
+    """The pages that are read, not consulted: those of three parts of the contents."""
+    parts = yaml.safe_load((ROOT / "_toc.yml").read_text())["parts"]
+    return [page["file"] for part in parts if part["caption"] in STORY for page in part["chapters"]]
 
 
 if __name__ == "__main__":

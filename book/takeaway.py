@@ -1,6 +1,7 @@
 """The built book to take away: as PDF, as an archive for reading without a network, as pictures to look at.
 
-python -m book.takeaway pdf      _build/book.pdf, the whole book for print
+python -m book.takeaway pdf      _build/book.pdf, the whole book for print; _build/reading.pdf, what is read, without
+                                 code, evidence and ledger; _build/pdf/, the parts of the whole in a file each
 python -m book.takeaway zip      _build/book.zip, the pages; open index.html in it
 python -m book.takeaway shots    _build/shots/, every page in three sizes (needs `make book` first, as zip does)
 """
@@ -14,19 +15,23 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html import escape
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import yaml
 from playwright.sync_api import Browser, Page, sync_playwright
+from pypdf import PdfReader, PdfWriter
 
 import pbtlib
 from book.browser import NONE, bring
-from book.build import BUILD, SOURCE, commit, environment, jupyter_book, toc_files
+from book.build import BUILD, SOURCE, commit, environment, jupyter_book, story_pages, toc_files
 from book.execute import ROOT
 
 HTML = BUILD / "html"
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic")
+APPENDED = ("chapters/ten_minutes", "chapters/a_notation", "chapters/glossary", "chapters/bibliography")
+"""What the edition for reading has beside the pages that are read."""
 VIEWS: dict[str, dict[str, Any]] = {
     "light": {"viewport": {"width": 1280, "height": 900}},
     "dark": {"viewport": {"width": 1280, "height": 900}, "color_scheme": "dark"},
@@ -44,7 +49,8 @@ body, .bd-container, .bd-container__inner, .bd-main, .bd-content, .bd-article-co
   padding: 0 !important; margin: 0 !important; overflow: visible !important; }
 html { font-size: 9.5pt !important; }
 body { background: #fff !important; }
-section > h1, span[id^="document-"] + section { break-before: page; }
+section > h1, .part { break-before: page; }
+.part > h1 { break-before: auto; }
 h1, h2, h3, h4, summary { break-after: avoid; }
 figure, .cell_input, .admonition-title, mjx-container, li.ledger, .ledger > summary { break-inside: avoid; }
 figure img { max-height: 220mm; max-width: 100%; }
@@ -56,11 +62,42 @@ a { color: inherit; text-decoration: none; }
 .title-page { height: 245mm; display: flex; flex-direction: column; justify-content: center; gap: 1.5rem;
   break-after: page; }
 .title-page h1 { break-before: auto; font-size: 26pt; }
+.edition-reading :is(.cell_input, details.hide, .output.text_plain, .output.stream, .figure-data, .provenance),
+.edition-reading .claim details { display: none !important; }
+.edition-reading { font-size: 0.92em; line-height: 1.35; }
+.edition-reading figure img { max-height: 62mm; width: auto; }
+.edition-reading figure, .edition-reading :is(h2, h3) { margin-block: 0.6rem; }
 .title-page dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.2rem 1rem; }
 """
 
+CONTENTS = """
+.contents { break-after: page; font: 10pt sans-serif; }
+.contents p { margin: 0; height: 7mm; line-height: 7mm; display: flex; justify-content: space-between; gap: 1em; }
+.contents p.part { font-weight: 700; padding-top: 2mm; height: 9mm; }
+.contents a { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; color: inherit; text-decoration: none; }
+"""
+"""Lines of a fixed height: the numbers of pages, known only after printing, are laid over them."""
+PARTS = """
+(kept) => {   // leave out what is not kept, if anything is said of that, and return what is left: [anchor, title]
+  const starts = [...document.querySelectorAll('span[id^="document-"]')], found = [];
+  for (const start of starts) {
+    const section = start.closest(".part") ?? start.nextElementSibling, heading = section?.querySelector("h1, h2");
+    if (!heading) continue;
+    const title = heading.cloneNode(true);
+    title.querySelectorAll(".headerlink, mjx-assistive-mml").forEach((gone) => gone.remove());
+    if (kept && !kept.includes(start.id.replace("document-", ""))) { section.remove(); start.remove(); }
+    else {
+      section.classList.add("part");
+      section.prepend(start);   // so that a link to it leads past the break
+      found.push([start.id, title.textContent.trim()]);
+    }
+  }
+  return found;
+}
+"""
 PREPARE = """
-(front) => {
+async (front) => {
+  for (const old of document.querySelectorAll(".title-page, .contents")) old.remove();
   document.documentElement.dataset.theme = "light";
   for (const fold of document.querySelectorAll("details")) fold.open = true;
   for (const fold of document.querySelectorAll(".toggle-hidden")) fold.classList.remove("toggle-hidden");
@@ -70,6 +107,8 @@ PREPARE = """
     if (anchor && document.getElementById(anchor)) link.setAttribute("href", "#" + anchor);
     else link.removeAttribute("href");   // a file beside the pages
   }
+  const unset = [...document.querySelectorAll(".math")].filter((formula) => !formula.querySelector("mjx-container"));
+  await MathJax.typesetPromise(unset);
   const sums = [...document.querySelectorAll("mjx-container[display=true]")].map((sum) => {   // measured all at once
     const inner = sum.firstElementChild, room = sum.parentElement.clientWidth;
     const wide = Math.max(inner.scrollWidth, inner.getBoundingClientRect().width, sum.scrollWidth);
@@ -93,7 +132,8 @@ def main() -> int:
         raise SystemExit("The book is not built; run `make book` first.")
     match arguments.what:
         case "pdf":
-            print(f"The book for print is at {pdf()}")
+            whole, reading, *apart = pdf()
+            print(f"The book for print is at {whole}, for reading at {reading}, {len(apart)} parts in {BUILD / 'pdf'}")
         case "zip":
             print(f"The book for reading without a network is at {archive()}")
         case _:
@@ -120,9 +160,9 @@ def open_page(page: Page, path: Path) -> None:
     page.evaluate("window.MathJax?.startup?.promise?.then(() => true)")
 
 
-def pdf() -> Path:
-    """Print the book, with a title page, page numbers and bookmarks, and return the file."""
-    target = BUILD / "book.pdf"
+def pdf() -> list[Path]:
+    """Print the book, the edition for reading and the parts, with contents and page numbers, and return the files."""
+    whole, reading = BUILD / "book.pdf", BUILD / "reading.pdf"
     with tempfile.TemporaryDirectory() as folder:
         read = BUILD / ".doctrees"  # the sources as they were read for the pages: they need not be read again
         if read.is_dir():
@@ -130,29 +170,80 @@ def pdf() -> Path:
         words = ["build", str(SOURCE), "--path-output", folder, "--builder", "singlehtml", "-q"]
         subprocess.run([*jupyter_book(), *words], env=environment(), check=True)
         built = Path(folder) / "_build" / "singlehtml"
-        whole = built / "book.html"  # its links to style and pictures start at the top folder
-        shutil.copy(built / f"{toc_files()[0]}.html", whole)
+        source = built / "book.html"  # its links to style and pictures start at the top folder
+        shutil.copy(built / f"{toc_files()[0]}.html", source)
         with chromium() as browser:
             page = browser.new_page(viewport={"width": 680, "height": 1000})
-            open_page(page, whole)
-            page.add_style_tag(content=PRINT)
+            open_page(page, source)
+            page.add_style_tag(content=PRINT + CONTENTS)
             page.emulate_media(media="print", color_scheme="light")
-            page.evaluate(PREPARE, _title_page())
-            number = '<div style="font-size:8px;width:100%;text-align:center"><span class="pageNumber"></span></div>'
-            page.pdf(
-                path=target,
-                prefer_css_page_size=True,
-                print_background=True,
-                display_header_footer=True,
-                header_template="<span></span>",
-                footer_template=number,
-                outline=True,
-                tagged=True,
+            starts = _edition(browser, page, whole)
+            page.evaluate("document.body.classList.add('edition-reading')")
+            _edition(
+                browser, page, reading, "Edition for reading, without code and evidence.", [*story_pages(), *APPENDED]
             )
-    return target
+    return [whole, reading, *_apart(whole, starts)]
 
 
-def _title_page() -> str:
+def _edition(
+    browser: Browser, page: Page, target: Path, note: str = "", kept: list[str] | None = None
+) -> dict[str, int]:
+    """Print what is kept of the one long page; returns from the anchor of each part to the number of its first page."""
+    parts = page.evaluate(PARTS, kept)
+    page.evaluate(PREPARE, _title_page(note) + contents(parts))
+    number = '<div style="font-size:8px;width:100%;text-align:center"><span class="pageNumber"></span></div>'
+    page.pdf(
+        path=target,
+        prefer_css_page_size=True,
+        print_background=True,
+        display_header_footer=True,
+        header_template="<span></span>",
+        footer_template=number,
+        outline=True,
+        tagged=True,
+    )
+    writer = PdfWriter(clone_from=target)
+    places = {name.removeprefix("/"): place for name, place in writer.named_destinations.items()}
+    starts = {anchor: 1 + (writer.get_destination_page_number(places[anchor]) or 0) for anchor, _ in parts}
+    sheet = browser.new_page()
+    sheet.set_content(f"<style>{CONTENTS} @page {{ size: A4; margin: 20mm 18mm; }}</style>{contents(parts, starts)}")
+    for under, over in zip(
+        writer.pages[1:], PdfReader(BytesIO(sheet.pdf(prefer_css_page_size=True))).pages, strict=False
+    ):
+        under.merge_page(over)
+    sheet.close()
+    writer.write(target)
+    return starts
+
+
+def contents(parts: list[tuple[str, str]], numbers: dict[str, int] | None = None) -> str:
+    """The contents of an edition as HTML; with numbers of pages these alone, to be laid over the others."""
+    lines = []
+    for anchor, title in parts:
+        words = "" if numbers else f'<a href="#{escape(anchor)}">{escape(title)}</a>'
+        lines.append(f"<p><span>{words}</span><span>{numbers[anchor] if numbers else ''}</span></p>")
+    heading = "" if numbers else "Contents"
+    return f'<nav class="contents"><p class="part"><span>{heading}</span></p>{"".join(lines)}</nav>'
+
+
+def _apart(whole: Path, starts: dict[str, int]) -> list[Path]:
+    """Write each part of the whole book into a file of its own, with the page numbers of the whole."""
+    folder = BUILD / "pdf"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    read, files = PdfReader(whole), []
+    ends = [*[first - 1 for first in list(starts.values())[1:]], len(read.pages)]
+    for (anchor, first), last in zip(starts.items(), ends, strict=True):
+        part = PdfWriter()
+        for page in read.pages[first - 1 : last]:
+            page.pop("/StructParents", None)
+            part.add_page(page, excluded_keys=["/Annots"])  # its links lead to pages that are not there
+        files.append(folder / f"{anchor.rpartition('/')[2]}.pdf")
+        part.write(files[-1])
+    return files
+
+
+def _title_page(note: str = "") -> str:
     config = yaml.safe_load((ROOT / "_config.yml").read_text())
     rows = {"Version": pbtlib.__version__, "Commit": commit(), "Licence": config["copyright"]}
     lines = "".join(f"<dt>{key}</dt><dd>{escape(str(value))}</dd>" for key, value in rows.items())
@@ -160,7 +251,7 @@ def _title_page() -> str:
         f'<div class="title-page"><p style="font-size:26pt;font-weight:700">{escape(config["title"])}</p>'
         "<p>A computational paper on <em>Two-Time-Scale Learning Dynamics: A Population View of Neural Network "
         "Training</em> by Borghi, Im and Pareschi: every claim derived, computed and checked.</p>"
-        f"<p>{escape(config['author'])}</p><dl>{lines}</dl></div>"
+        f"<p>{escape(config['author'])}</p><p>{escape(note)}</p><dl>{lines}</dl></div>"
     )
 
 

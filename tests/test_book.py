@@ -21,6 +21,7 @@ from packaging.requirements import Requirement
 
 import run
 from book import build
+from book.build import story_pages
 from book.execute import (
     CHAPTERS,
     FIGURES,
@@ -189,17 +190,10 @@ def test_every_cell_ran_once_in_order_without_error_or_complaint(name):
 
 @CHAPTER
 def test_notebook_is_small_and_its_cells_short(name):
-    assert (CHAPTERS / f"{name}.ipynb").stat().st_size < 1_000_000
+    assert (CHAPTERS / f"{name}.ipynb").stat().st_size < 600_000
     sources = [cell.source.splitlines() for cell in code_cells(stored(name))]
     assert max(map(len, sources), default=0) <= 25
     assert max((len(line) for source in sources for line in source), default=0) <= 98, "a screen of 1280 pixels"
-
-
-def stories():
-    """The pages that are read, not consulted: those of three parts of the contents."""
-    parts = yaml.safe_load((ROOT / "_toc.yml").read_text())["parts"]
-    told = {"The paper, alive", "Beyond the paper", "Your own"}
-    return [Path(page["file"]).name for part in parts if part["caption"] in told for page in part["chapters"]]
 
 
 def code_in_view(notebook):
@@ -209,7 +203,7 @@ def code_in_view(notebook):
     return [len(cell.source.splitlines()) for cell in cells]
 
 
-@pytest.mark.parametrize("name", stories())
+@pytest.mark.parametrize("name", [Path(page).name for page in story_pages()])
 def test_a_story_page_shows_little_code(name):
     lines = code_in_view(stored(name))
     assert len(lines) <= 14, "cells"
@@ -255,6 +249,22 @@ def test_every_figure_has_its_data_beside_the_notebook(name):
         assert any(line.startswith("panel 1") for line in head)
         assert len(rows) > 2
         assert all(np.isfinite(float(v)) for row in rows for k, v in row.items() if k not in ("series", "kind") and v)
+
+
+@CHAPTER
+def test_a_caption_is_short(name):
+    assert long_captions(from_twin(TWINS / f"{name}.md")) == {}
+
+
+def long_captions(notebook):
+    shown = [cell.metadata["mystnb"]["figure"] for cell in code_cells(notebook) if figure_name(cell)]
+    return {one["name"]: count for one in shown if (count := len(one["caption"].split())) >= 45}
+
+
+def test_a_long_caption_is_noticed():
+    figure = {"name": "long", "caption": "word " * 45}
+    cell = nbformat.v4.new_code_cell("1", metadata={"mystnb": {"figure": figure}})
+    assert long_captions(nbformat.v4.new_notebook(cells=[cell])) == {"long": 45}
 
 
 def shows_picture(cell):

@@ -19,8 +19,27 @@ pytestmark = pytest.mark.usefixtures("pages")
 
 
 @pytest.fixture(scope="module")
-def book(pages):
-    return PdfReader(takeaway.pdf())
+def printed(pages):
+    return takeaway.pdf()
+
+
+@pytest.fixture(scope="module")
+def book(printed):
+    return PdfReader(printed[0])
+
+
+@pytest.fixture(scope="module")
+def reading(printed):
+    return PdfReader(printed[1])
+
+
+def listed(reader):
+    """The contents of an edition as (first words of a line, number of the page that it gives)."""
+    last = next(k for k, page in enumerate(reader.pages) if k and "Contents" not in page.extract_text()[:40]) + 2
+    found = []
+    for page in reader.pages[1:last]:
+        found += re.findall(r"^(.{4,}?)\s*(\d+)$", page.extract_text(extraction_mode="layout"), re.MULTILINE)
+    return [(title.strip(), int(number)) for title, number in found]
 
 
 def links(reader):
@@ -63,6 +82,36 @@ def test_the_pdf_has_every_page_in_order_and_numbers(book):
         assert book.pages[number].extract_text().strip().endswith(str(number + 1))
 
 
+def test_the_contents_give_the_pages_where_things_are(book, reading):
+    for reader in (book, reading):
+        lines = listed(reader)
+        assert len(lines) > 20
+        right = [re.sub(r"\W", "", title)[:20] in re.sub(r"\W", "", at(reader, number)) for title, number in lines]
+        assert sum(right) > 0.95 * len(lines), "formulas in headings may read otherwise"
+        wrong = [re.sub(r"\W", "", title)[:20] in re.sub(r"\W", "", at(reader, number - 1)) for title, number in lines]
+        assert sum(wrong) < 0.2 * len(lines), "the companion: one page before it is not there"
+
+
+def at(reader, number):
+    return reader.pages[number - 1].extract_text()[:400]
+
+
+def test_the_edition_for_reading_is_short_and_without_code(book, reading):
+    assert 60 < len(reading.pages) < 150
+    code = re.compile(r"^(import|from) \w+|^claims\.check\(", re.MULTILINE)
+    shown = [sum(bool(code.search(page.extract_text())) for page in reader.pages) for reader in (reading, book)]
+    assert shown[0] == 0
+    assert shown[1] > 20, "the companion: the whole book has it"
+
+
+def test_every_page_of_the_book_has_a_file_of_its_own(printed, book):
+    parts = {path.stem: PdfReader(path) for path in printed[2:]}
+    assert set(parts) == {name.partition("/")[2] for name in toc_files()[1:]}
+    assert sum(len(part.pages) for part in parts.values()) < len(book.pages)
+    heading = re.sub(r"\s", "", parts["06_conclusion"].pages[0].extract_text())[:60]
+    assert "Conclusion" in heading
+
+
 def test_the_pdf_is_fit_for_a_referee(book):
     assert book.trailer["/Root"]["/MarkInfo"]["/Marked"], "tagged, for reading aloud"
     for page in book.pages:
@@ -98,7 +147,7 @@ def test_the_archive_holds_every_page():
         names = set(packed.namelist())
     top = min(names, key=len).rstrip("/")
     needed = {f"{top}/{name}.html" for name in [*toc_files(), "index", "search"]}
-    assert needed | {f"{top}/_static/mathjax/tex-mml-chtml.js"} <= names
+    assert needed | {f"{top}/_static/mathjax/tex-chtml.js"} <= names
 
 
 def test_pages_are_pictured_in_three_views():

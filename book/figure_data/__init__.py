@@ -50,4 +50,4 @@ def _note(notes: list[str], start: str) -> str:
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx."""
     app.add_transform(FigureData)
-    return feature(app, __file__)
+    return feature(app, __file__, only="figure-data")

@@ -35,4 +35,4 @@ class Folds(SphinxTransform):
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx."""
     app.add_transform(Folds)
-    return feature(app, __file__)
+    return feature(app, __file__, only="<details|<figure")

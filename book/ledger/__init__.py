@@ -191,4 +191,4 @@ def setup(app: Sphinx) -> dict[str, Any]:
         app.add_role(name, Number())
     app.connect("source-read", fill)
     app.connect("html-collect-pages", pages_of_tests)
-    return feature(app, __file__)
+    return feature(app, __file__, only=r'class="(claim|ledger)\b')

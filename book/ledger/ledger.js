@@ -18,11 +18,15 @@
   };
   const clear = () => { menus.forEach((menu) => { menu.value = ""; }); apply(); };
 
+  const keep = () => {
+    const chosen = menus.filter((menu) => menu.value).map((menu) => [menu.dataset.filter, menu.value]);
+    history.replaceState(null, "", `#${new URLSearchParams(chosen)}`); // the address shows what one sees
+  };
+
   const follow = () => {
-    const [key, value] = decodeURIComponent(location.hash.slice(1)).split("=");
-    const menu = menus.find((one) => one.dataset.filter === key);
-    if (menu && value) {
-      menu.value = value;
+    const key = decodeURIComponent(location.hash.slice(1)), wanted = new URLSearchParams(location.hash.slice(1));
+    if (menus.some((menu) => wanted.get(menu.dataset.filter))) {
+      menus.forEach((menu) => { menu.value = wanted.get(menu.dataset.filter) ?? ""; });
       apply();
       filters.scrollIntoView();
       return;
@@ -34,8 +38,8 @@
     entry.scrollIntoView();
   };
 
-  menus.forEach((menu) => menu.addEventListener("change", apply));
-  filters.querySelector("button").addEventListener("click", clear);
+  menus.forEach((menu) => menu.addEventListener("change", () => { apply(); keep(); }));
+  filters.querySelector("button").addEventListener("click", () => { clear(); keep(); });
   filters.hidden = false;
   window.addEventListener("hashchange", follow);
   follow();

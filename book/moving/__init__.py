@@ -25,7 +25,14 @@ def publish(app: Sphinx, exception: Exception | None) -> None:
         (folder / f"{name}.js").write_text(f'(window.bookMoving ??= {{}})["{name}"] = {text.rstrip()};\n')
 
 
+def film_first(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
+    """Let the data of the landing page's film be asked for at once, not by the script that plays it."""
+    if 'data-name="landing"' in context.get("body", ""):
+        app.add_js_file("moving/landing.js", priority=799, loading_method="defer")
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx."""
     app.connect("build-finished", publish)
-    return feature(app, __file__)
+    app.connect("html-page-context", film_first)
+    return feature(app, __file__, only=r'class="moving\b')

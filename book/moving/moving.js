@@ -246,12 +246,19 @@
 
   /* ------------------------------------------------------------------------------------------ start */
 
+  function show(box) {
+    const name = box.dataset.name, draw = () => (name === "landing" ? film : figure)(box, name, window.bookMoving[name]);
+    if (window.bookMoving?.[name]) return draw(); // its data stand in the page's head
+    const script = html("script", { src: new URL(`${name}.js`, base).href });
+    script.addEventListener("load", draw);
+    document.head.append(script);
+  }
+
   document.addEventListener("DOMContentLoaded", () => {
-    for (const box of document.querySelectorAll("div.moving[data-name]")) {
-      const name = box.dataset.name;
-      const script = html("script", { src: new URL(`${name}.js`, base).href });
-      script.addEventListener("load", () => (name === "landing" ? film : figure)(box, name, window.bookMoving[name]));
-      document.head.append(script);
-    }
+    const waiting = new Set(document.querySelectorAll("div.moving[data-name]"));
+    const start = (box) => waiting.delete(box) && show(box);
+    const near = new IntersectionObserver((seen) => seen.forEach((one) => one.isIntersecting && start(one.target)), { rootMargin: "100%" });
+    waiting.forEach((box) => (window.bookMoving?.[box.dataset.name] ? start(box) : near.observe(box)));
+    addEventListener("load", () => waiting.forEach(start)); // what is far off comes when the page itself is there
   });
 })();

@@ -59,4 +59,4 @@ def drawn(notebooks: tuple[tuple[Path, int], ...]) -> dict[str, tuple[Path, str,
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx."""
     app.add_directive("picture", Picture)
-    return feature(app, __file__)
+    return feature(app, __file__, only=r'class="picture\b')

@@ -13,6 +13,20 @@
     });
     return loading;
   }
+  let mathematics = null;
+
+  async function typeset(element) {
+    if (!window.MathJax?.startup && element.querySelector(".math")) // a page without formulas has no script for them
+      mathematics ??= new Promise((done) => {
+        const script = document.createElement("script");
+        script.src = new URL("_static/mathjax/tex-chtml.js", root).href;
+        script.onload = script.onerror = done;
+        document.head.append(script);
+      });
+    await mathematics;
+    await window.MathJax?.startup?.promise;
+    await window.MathJax?.typesetPromise?.([element]);
+  }
   function key(link) {
     const address = new URL(link.href);
     return address.pathname.slice(root.pathname.length) + decodeURIComponent(address.hash);
@@ -51,7 +65,7 @@
     box.hidden = false;
     element.setAttribute("aria-describedby", "preview");
     element.removeAttribute("title");
-    await window.MathJax?.typesetPromise?.([box]);
+    await typeset(box);
     for (const formula of box.querySelectorAll("[tabindex]")) formula.removeAttribute("tabindex");
     const place = element.getBoundingClientRect(), { offsetWidth: w, offsetHeight: h } = box;
     const below = place.bottom + h + 12 < innerHeight || place.top < h + 12;

@@ -93,4 +93,4 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx."""
     app.connect("autodoc-process-docstring", keep_bars)
     app.connect("html-page-context", link)
-    return feature(app, __file__)
+    return feature(app, __file__, only="reference-code|dl class=.py")

@@ -1,0 +1,297 @@
+"""Pages that weigh little, are at home where they are shared, and can be taken along: on the built pages."""
+
+import re
+from functools import cache
+from io import BytesIO
+from urllib.parse import unquote, urldefrag
+
+import numpy as np
+import pytest
+from docutils import nodes
+from PIL import Image
+
+from benchmarks.pages import LANDING, measured, served
+from book.build import BUILD, story_pages, toc_files
+from book.citing import CITATION, book_entry, entries
+from book.execute import CHAPTERS
+from book.light import needed, size, without_the_unneeded
+from book.pictures.kernel import with_palette
+from book.sharing import description, sitemap, tags
+from book.takeaway import chromium, open_page
+
+HTML = BUILD / "html"
+PAGES = pytest.mark.parametrize("name", [*toc_files(), "search", "genindex"])
+FEW = 6000
+
+
+@pytest.fixture(scope="module")
+def browser(pages):
+    with chromium() as started:
+        yield started
+
+
+@cache
+def html(name):
+    return (HTML / f"{name}.html").read_text()
+
+
+def head_and_article(name):
+    head, _, body = html(name).partition("</head>")
+    return head, body.partition("<article")[2]
+
+
+# ---------------------------------------------------------------------------------------------- weight
+
+
+def test_the_landing_page_weighs_little(browser):
+    with served(HTML) as address:
+        found = measured(browser, address, LANDING, slow=False)
+    assert found["kB"] <= 350
+    assert found["film"] < float("inf"), "it moves"
+
+
+def test_a_heavy_page_would_be_noticed(browser, tmp_path):
+    (tmp_path / "noise.js").write_text(repr(np.random.default_rng(1).bytes(400_000)))
+    (tmp_path / "page.html").write_text(
+        '<!DOCTYPE html><script src="noise.js"></script><div class="math notranslate">x</div>'
+    )
+    with served(tmp_path) as address:
+        found = measured(browser, address, "page", slow=False, patience=1)
+    assert found["kB"] > 350
+    assert found["formulas"] == float("inf"), "nothing sets this one"
+
+
+@pytest.mark.parametrize("name", story_pages())
+def test_a_story_page_has_few_nodes(browser, name, pages):
+    assert count(browser, HTML / f"{name}.html") < FEW
+
+
+def count(browser, path):
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    open_page(page, path)
+    number = page.evaluate("document.querySelectorAll('*').length")
+    page.close()
+    return number
+
+
+def test_many_nodes_would_be_noticed(browser, tmp_path):
+    (tmp_path / "page.html").write_text("<p>" + "<b>x</b>" * FEW)
+    assert count(browser, tmp_path / "page.html") > FEW
+
+
+@PAGES
+def test_a_page_loads_no_script_that_it_does_not_need(name, pages):
+    head, article = head_and_article(name)
+    assert ("tex-chtml.js" in head) == ('class="math' in article)
+    assert ("/moving.js" in head) == ('class="moving"' in article)
+    assert ("searchindex.js" in head) == (name == "search")
+    assert "fontawesome" not in html(name)
+    assert head.count('name="viewport"') == 1
+
+
+def test_some_pages_have_formulas_and_some_have_none(pages):
+    assert {'class="math' in head_and_article(name)[1] for name in toc_files()} == {True, False}
+
+
+def test_what_a_page_needs_is_kept():
+    formula, plain = '<span class="math notranslate">', "<p>words</p>"
+    assert needed("_static/mathjax/tex-chtml.js", formula)
+    assert not needed("_static/mathjax/tex-chtml.js", plain)
+    assert needed("_static/copybutton.js", '<div class="highlight"><pre>')
+    assert not needed("_static/copybutton.js", plain)
+    assert needed("_static/doctools.js", plain), "what nobody speaks of stays"
+    search = '<script src="../_static/searchtools.js"></script><script src="../_static/own.js"></script>'
+    assert without_the_unneeded(search) == '<script src="../_static/own.js"></script>'
+
+
+# ---------------------------------------------------------------------------------------------- figures
+
+
+def drawn(dots):
+    """A PNG of random colours with this density."""
+    colours = np.random.default_rng(3).integers(0, 255, (40, 60, 3), dtype=np.uint8)
+    out = BytesIO()
+    Image.fromarray(colours).save(out, "png", dpi=(dots, dots))
+    return out.getvalue()
+
+
+def test_a_picture_keeps_its_density_and_its_colours_nearly(tmp_path):
+    before, after = drawn(220), with_palette(drawn(220))
+    with Image.open(BytesIO(before)) as old, Image.open(BytesIO(after)) as new:
+        assert new.mode == "P"
+        assert round(new.info["dpi"][0]) == 220
+        assert np.abs(np.asarray(old, float) - np.asarray(new.convert("RGB"), float)).mean() < 20, (
+            "2,400 colours in 256"
+        )
+    assert len(after) < len(before)
+    (tmp_path / "sharp.png").write_bytes(after)
+    (tmp_path / "soft.png").write_bytes(drawn(110))
+    assert size(tmp_path / "sharp.png") == (30, 20)
+    assert size(tmp_path / "soft.png") == (60, 40)
+
+
+def test_figures_are_sharp_and_keep_their_place(pages):
+    shown = 0
+    for name in story_pages():
+        for picture in re.findall(r"<img[^>]*_images/[^>]*>", html(name)):
+            path = HTML / "_images" / re.search(r'_images/([^"]+)', picture)[1]
+            with Image.open(path) as opened:
+                assert round(opened.info["dpi"][0]) == 220, path
+            assert 'loading="lazy"' in picture
+            assert re.search(r'width="\d+" height="\d+"', picture)
+            shown += 1
+    assert shown > 50
+
+
+def test_a_figure_is_at_home_in_the_dark(browser):
+    """What is white in it becomes the page, and blue stays blue."""
+    means = {}
+    for scheme in ("light", "dark"):
+        page = browser.new_context(color_scheme=scheme).new_page()
+        open_page(page, HTML / "chapters/02_1_mechanism.html")
+        figure = page.locator("article figure img").first
+        figure.scroll_into_view_if_needed()
+        page.wait_for_function("e => e.complete", arg=figure.element_handle())
+        with Image.open(BytesIO(figure.screenshot())) as shot:
+            colours = np.asarray(shot.convert("RGB"), float)
+        corner = colours[:4, :4].reshape(-1, 3).mean(0)
+        page_colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert np.allclose(corner, [int(v) for v in re.findall(r"\d+", page_colour)[:3]], atol=6)
+        means[scheme] = colours.mean()
+        page.context.close()
+    assert means["light"] > 200
+    assert means["dark"] < 90
+
+
+# ---------------------------------------------------------------------------------------------- formulas
+
+
+def copied(page, selector):
+    return page.evaluate(
+        """(selector) => {
+          getSelection().selectAllChildren(document.querySelector(selector));
+          const data = new DataTransfer();
+          document.dispatchEvent(new ClipboardEvent("copy", { clipboardData: data, cancelable: true }));
+          return data.getData("text/plain");
+        }""",
+        selector,
+    )
+
+
+def test_copied_prose_keeps_its_formulas(browser):
+    page = browser.new_page()
+    open_page(page, HTML / "chapters/04_convergence.html")
+    words = copied(page, "article p:has(mjx-container)")
+    assert re.search(r"\$[^$]*[\\_^=a-zA-Z][^$]*\$", words)
+    assert copied(page, "article h2") == "", "without a formula the browser copies as it does"
+    page.close()
+
+
+def test_formulas_in_lines_are_no_stops_of_the_tab_key(browser):
+    page = browser.new_page()
+    open_page(page, HTML / "chapters/02_1_mechanism.html")
+    page.wait_for_function("document.querySelector('mjx-container[tabindex]')")
+    stops = page.evaluate(
+        "[...document.querySelectorAll('mjx-container')].map(e => [e.tabIndex, e.matches('[display], .wide')])"
+    )
+    assert {(stop, reachable) for stop, reachable in stops} == {(0, True), (-1, False)}
+    page.close()
+
+
+def test_folded_formulas_are_set_when_they_come_into_view_and_for_print(browser):
+    page = browser.new_page()
+    open_page(page, HTML / "chapters/04_convergence.html")
+    unset = "[...document.querySelectorAll('article .math')].filter(e => !e.querySelector('mjx-container')).length"
+    before = page.evaluate(unset)
+    assert before > 0
+    fold = page.locator("article details:has(.math)").first
+    fold.locator("summary").first.click()
+    fold.locator("mjx-container").first.wait_for()
+    assert page.evaluate(unset) < before
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.evaluate(unset) == 0
+    page.close()
+
+
+# ---------------------------------------------------------------------------------------------- where pages are shared
+
+
+@PAGES
+def test_a_page_says_what_it_is(name, pages):
+    head, _ = head_and_article(name)
+    assert len(re.findall(r'<meta name="description" content="[^"]{20,}"', head)) == 1
+    assert head.count('property="og:title"') == head.count('property="og:description"') == 1
+    (icon,) = re.findall(r'<link rel="icon"[^>]*href="([^"]+)"', head)
+    assert ((HTML / f"{name}.html").parent / icon).is_file()
+
+
+def test_descriptions_tell_pages_apart(pages):
+    said = [re.search(r'<meta name="description" content="([^"]*)"', html(name))[1] for name in toc_files()]
+    assert len(set(said)) > 0.8 * len(said)
+
+
+def test_a_wrong_address_leads_to_the_book(pages):
+    links = re.findall(r'href="([^"]+)"', (HTML / "404.html").read_text())
+    assert len(links) == 3
+    assert all((HTML / unquote(urldefrag(link).url)).is_file() for link in links)
+
+
+def test_with_an_address_a_page_has_a_picture_and_there_is_a_list_of_pages():
+    top, page = "https://someone.example/book/", "https://someone.example/book/chapters/index.html"
+    head = tags("Title", 'Words & "more"', "../", page)
+    assert 'og:image" content="https://someone.example/book/_images/' in head
+    assert "Words &amp; &quot;more&quot;" in head
+    assert f"<loc>{page}</loc>" in sitemap(top, ["chapters/index.html"])
+    assert "og:image" not in tags("Title", "Words", "../"), "a picture needs a full address"
+
+
+def test_a_description_has_no_formula_and_no_broken_word():
+    formula, plain = nodes.paragraph("", "", nodes.math("", "x")), nodes.paragraph("", "word " * 60)
+    words = description(nodes.section("", formula, plain), "otherwise")
+    assert words.startswith("word word")
+    assert len(words) <= 200
+    assert description(nodes.section("", formula), "otherwise") == "otherwise"
+
+
+# ---------------------------------------------------------------------------------------------- to cite
+
+
+def test_the_entry_of_this_book_is_what_the_citation_file_says():
+    entry = book_entry(CITATION.read_text())
+    assert entry.startswith("@software{")
+    assert all(words in entry for words in ("Population-based training, alive", "0.2.0", "The authors of the book"))
+    assert "9.9" in book_entry(CITATION.read_text().replace("0.2.0", "9.9"))
+
+
+def test_every_entry_can_be_copied(browser):
+    known = entries((CHAPTERS / "references.bib").read_text())
+    assert len(known) == (CHAPTERS / "references.bib").read_text().count("\n@") + 1
+    page = browser.new_page()
+    open_page(page, HTML / "chapters/bibliography.html")
+    blocks = page.locator("article div.highlight")
+    assert all(key in blocks.first.text_content() for key in known)
+    assert page.locator("article div.highlight button.copybtn").count() == blocks.count() >= 3
+    page.close()
+
+
+# ---------------------------------------------------------------------------------------------- the ledger's filters
+
+
+def test_the_filters_of_the_ledger_stand_in_the_address(browser):
+    page = browser.new_page()
+    open_page(page, HTML / "chapters/claims.html")
+    for menu in ("status", "kind"):
+        page.locator(f"select[data-filter={menu}]").select_option(index=1)
+    shown = page.locator("details.ledger:visible").count()
+    address = page.url
+    assert "status=" in address
+    assert "kind=" in address
+    other = browser.new_page()
+    open_page(other, HTML / "chapters/claims.html")
+    other.goto(address)
+    other.reload()
+    assert other.locator("details.ledger:visible").count() == shown
+    other.get_by_role("button", name="Show all").click()
+    assert "status=" not in other.url
+    page.close()
+    other.close()
