@@ -7,9 +7,9 @@
 
   /* What can be set: the allowed values and their names. The first of `values` is no default, `initial` is. */
   const CHOICES = {
-    problem: { label: "Problem", values: { quadratic: "quadratic (5.1)", himmelblau: "Himmelblau, four optima" }, initial: "quadratic" },
-    algorithm: { label: "Training", values: { 1: "Algorithm 1: noisy gradient steps", 2: "Algorithm 2: a draw from equilibrium" }, initial: 1 },
-    rule: { label: "Selection", values: { gibbs: "softmax (Gibbs)", truncation: "truncation: best for worst", removal: "removal of the unfit" }, initial: "gibbs" },
+    problem: { label: "Problem", values: { quadratic: "quadratic", himmelblau: "Himmelblau" }, initial: "quadratic" },
+    algorithm: { label: "Algorithm", values: { 1: "1: gradient steps", 2: "2: drawn anew" }, initial: 1 },
+    rule: { label: "Selection", values: { gibbs: "softmax (Gibbs)", truncation: "truncation", removal: "removal of the unfit" }, initial: "gibbs" },
     start: { label: "Start", values: { box: "anywhere in the box", quiet: "biased and quiet" }, initial: "box" },
     N: { label: "Agents N", values: [10, 30, 100, 300, 500, 1000, 2000], initial: 300 },
     beta: { label: "Pressure β", values: [0, 0.01, 0.03, 0.1, 0.3, 1, 3, 10], initial: 1 },
@@ -20,7 +20,8 @@
   };
   const RANGES = { seed: { low: 0, high: 4294967295, initial: 1 }, update: { low: 0, high: 1000, initial: 0 } };
   const SPEEDS = { 0.5: "slow", 1.5: "normal", 8: "fast", 60: "very fast" }; // updates per second
-  const TEETH = 12, KEPT = 80; // updates that the two time axes show
+  const TEETH = 12, KEPT = 80; // updates that the two time axes show at most
+  const SPANS = [1.6, 3.2, 6.4]; // of the planes, from the centre; as little as shows nearly all
 
   /* -------------------------------------------------------------------------------------------- the address */
 
@@ -65,10 +66,9 @@
   }
 
   const HUES = ["#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#56b4e9", "#ca9161", "#ece133", "#fbafe4"];
-  const shade = (hue, by) => "#" + [1, 3, 5].map((k) => Math.round(parseInt(hue.slice(k, k + 2), 16) * by).toString(16).padStart(2, "0")).join("");
-  const COLOURS = [...HUES, ...HUES.map((hue) => shade(hue, 0.72))];
-  const colourOf = (founder) => founder % COLOURS.length;
-  const number = (value) => (Math.abs(value) < 5e-3 ? 0 : value).toFixed(2).replace("-", "−");
+  const towards = (hue, end, part) => `rgb(${[1, 3, 5].map((k) => Math.round((1 - part) * parseInt(hue.slice(k, k + 2), 16) + part * end))})`;
+  const colours = (dark) => [...HUES, ...HUES.map((hue) => towards(hue, dark ? 255 : 0, dark ? 0.45 : 0.3))];
+    const number = (value) => (Math.abs(value) < 5e-3 ? 0 : value).toFixed(2).replace("-", "−");
 
   /* A canvas that is sharp on its screen, with a picture behind what moves. */
   function stage(name, words) {
@@ -94,7 +94,7 @@
 
   function playground(box) {
     let settings, population, landscape, weights, law, prediction, moved; // moved: where agents were before they jumped
-    let flight = 1, playing = false, target = 0, trouble = "", before = 0, due = 0, visible = true, look = {};
+    let flight = 1, playing = false, target = 0, trouble = "", before = 0, due = 0, visible = true, look = {}, palette = [], spans = { theta: 6.4, h: 6.4 };
     let teeth = [], families = [], predicted = [];
 
     /* ---- the panels */
@@ -108,31 +108,40 @@
     const panels = element("div", { className: "panels" }, panel("theta", "Weights θ: they train"), panel("h", "Hyperparameters h: they evolve"),
       panel("teeth", "Fitness: a sawtooth"), panel("families", "Families: one colour, one founder"));
 
-    const SPAN = 6.4;
-    const place = (one, value, axis) => { // from a plane to its canvas; what is outside stands at the edge
-      const size = axis ? one.h : one.w, at = ((axis ? -value : value) / SPAN / 2 + 0.5) * size;
-      return Math.min(Math.max(at, 3), size - 3);
-    };
+    const across = (one, span, value) => (value / span / 2 + 0.5) * one.w; // from a plane to its canvas
+    const down = (one, span, value) => (0.5 - value / span / 2) * one.h;
+    function wanted(values) { // the span that shows nearly all agents
+      const far = Float64Array.from(values, Math.abs).sort();
+      return SPANS.find((span) => far[Math.ceil(0.995 * far.length) - 1] < 0.95 * span) ?? SPANS.at(-1);
+    }
+    function zoom() {
+      const theta = settings.problem === "quadratic" ? wanted(population.theta) : SPANS.at(-1), h = wanted(population.h);
+      if (theta === spans.theta && h === spans.h) return;
+      spans = { theta, h };
+      scenery();
+    }
 
     function scenery() {
       const style = getComputedStyle(box), get = (name) => style.getPropertyValue(name).trim();
-      look = { text: get("--pst-color-text-base"), quiet: get("--quiet"), line: get("--pst-color-border"), paper: get("--pst-color-background"), limit: get("--limit"), font: `12px ${style.fontFamily}` };
+      look = { text: get("--pst-color-text-base"), quiet: get("--quiet"), line: get("--pst-color-border"), paper: get("--pst-color-background"), limit: get("--limit"), tooth: get("--tooth"), font: `12px ${style.fontFamily}` };
+      palette = colours(document.documentElement.dataset.theme === "dark");
       for (const one of Object.values(stages)) one.fit();
-      const n = 129, lattice = (k) => (k / (n - 1) * 2 - 1) * SPAN;
+      const n = 129, lattice = (k) => (k / (n - 1) * 2 - 1) * spans.theta;
       const { fitness: F, best } = PROBLEMS[settings.problem];
       const gaps = Float64Array.from({ length: n * n }, (_, c) => best - F(lattice(c % n), lattice(Math.floor(c / n))));
-      const plane = (one, values, size, x, y, levels) => {
+      const plane = (one, span, values, size, x, y, levels) => {
         one.back.clearRect(0, 0, one.w, one.h);
         one.back.font = look.font;
         one.back.lineWidth = 1;
         one.back.strokeStyle = look.line;
         one.back.beginPath();
-        for (let t = -5; t <= 5; t += 5) {
-          const [px, py] = [(t / SPAN / 2 + 0.5) * one.w, (-t / SPAN / 2 + 0.5) * one.h];
+        const tick = { 1.6: 1, 3.2: 2, 6.4: 5 }[span];
+        one.back.fillStyle = look.text;
+        for (let t = -tick; t <= tick; t += tick) {
+          const px = across(one, span, t), py = down(one, span, t), words = String(t).replace("-", "−");
           one.back.moveTo(px, 0); one.back.lineTo(px, one.h); one.back.moveTo(0, py); one.back.lineTo(one.w, py);
-          one.back.fillStyle = look.text;
-          one.back.fillText(String(t).replace("-", "−"), px + 3, one.h - 4);
-          if (t) one.back.fillText(String(t).replace("-", "−"), 3, py - 3);
+          if (t <= 0) one.back.fillText(words, px + 3, one.h - 4); // the other corner is the axis's name
+          if (t < 0) one.back.fillText(words, 3, py - 3);
         }
         one.back.stroke();
         one.back.strokeStyle = look.quiet;
@@ -143,28 +152,28 @@
         one.back.globalAlpha = 1;
       };
       const { theta, h } = stages;
-      plane(theta, gaps, n, (k) => (k / (n - 1)) * theta.w, (k) => (1 - k / (n - 1)) * theta.h,
-        settings.problem === "quadratic" ? [0.5, 2, 6, 14, 28, 50] : [2, 13.3, 40, 100, 180, 400]);
-      const [x, y] = onLattice(h);
-      plane(h, landscape.exponent, grid.n, x, y, settings.rule === "truncation" ? [] : [-0.25, -0.5, -1, -2, -4, -8]);
+      plane(theta, spans.theta, gaps, n, (k) => (k / (n - 1)) * theta.w, (k) => (1 - k / (n - 1)) * theta.h,
+        settings.problem === "quadratic" ? [0.1, 0.5, 2, 6, 14, 28, 50] : [2, 13.3, 40, 100, 180, 400]);
+      const [x, y] = onLattice(h), levels = [-0.1, -0.25, -0.5, -1, -2, -4, ...(settings.problem === "quadratic" ? [-8] : [])];
+      plane(h, spans.h, landscape.exponent, grid.n, x, y, settings.rule === "truncation" ? [] : levels);
       const label = (one, words) => { one.back.fillStyle = look.text; one.back.textAlign = "right"; one.back.fillText(words, one.w - 4, one.h - 4); one.back.textAlign = "left"; };
       label(theta, "θ₁ →"); label(h, "bias h₁ →");
       theta.back.fillText("θ₂ ↑", 4, 14); h.back.fillText("noise h₂ ↑", 4, 14);
       if (settings.problem === "himmelblau") {
         theta.back.strokeStyle = look.text;
-        for (const [a, b] of MINIMA) { theta.back.beginPath(); theta.back.arc(place(theta, a, 0), place(theta, b, 1), 6, 0, 7); theta.back.stroke(); }
+        for (const [a, b] of MINIMA) { theta.back.beginPath(); theta.back.arc(across(theta, spans.theta, a), down(theta, spans.theta, b), 7, 0, 7); theta.back.stroke(); }
       }
       sprites();
       drawFamilies();
     }
-    const onLattice = (one) => [(k) => (grid.at(k) / SPAN / 2 + 0.5) * one.w, (k) => (-grid.at(k) / SPAN / 2 + 0.5) * one.h];
+    const onLattice = (one) => [(k) => across(one, spans.h, grid.at(k)), (k) => down(one, spans.h, grid.at(k))];
 
     /* A dot of each colour, drawn once. */
     let dots = [], size = 6;
     function sprites() {
       size = (settings.N > 600 ? 4.6 : settings.N > 100 ? 6 : 8.5) * (stages.theta.w < 220 ? 0.75 : 1);
       const { ratio } = stages.theta;
-      dots = COLOURS.map((colour) => {
+      dots = palette.map((colour) => {
         const dot = element("canvas", { width: Math.ceil(size * ratio), height: Math.ceil(size * ratio) }), pen = dot.getContext("2d");
         pen.scale(ratio, ratio);
         pen.fillStyle = colour; pen.strokeStyle = look.paper; pen.lineWidth = 0.7;
@@ -173,8 +182,8 @@
       });
     }
 
-    function drawPlane(one, now, old) {
-      const { founder } = population, { pen, w, h } = one, ease = flight * flight * (3 - 2 * flight), kx = w / SPAN / 2, ky = -h / SPAN / 2;
+    function drawPlane(one, span, now, old) {
+      const { founder } = population, { pen, w, h } = one, ease = flight * flight * (3 - 2 * flight), kx = w / span / 2, ky = -h / span / 2;
       const right = w - 3, bottom = h - 3;
       for (let i = 0; i < founder.length; i++) {
         let x = now[2 * i], y = now[2 * i + 1];
@@ -187,13 +196,12 @@
     function drawLimit() {
       if (!law) return;
       const { pen } = stages.h, [x, y] = onLattice(stages.h), top = law.reduce((a, b) => Math.max(a, b));
-      if (law !== drawLimit.of || drawLimit.w !== stages.h.w) {
+      if (law !== drawLimit.of || drawLimit.w !== stages.h.w || drawLimit.span !== spans.h) {
         drawLimit.paths = [0.5, 0.05].map((part) => contour(law, grid.n, part * top, x, y));
-        Object.assign(drawLimit, { of: law, w: stages.h.w });
+        Object.assign(drawLimit, { of: law, w: stages.h.w, span: spans.h });
       }
       pen.strokeStyle = look.limit;
-      drawLimit.paths.forEach((path, k) => { pen.lineWidth = k ? 1.6 : 2.6; pen.setLineDash(k ? [6, 4] : []); pen.stroke(path); });
-      pen.setLineDash([]);
+      drawLimit.paths.forEach((path, k) => { pen.lineWidth = k ? 1.3 : 3; pen.stroke(path); });
     }
 
     function drawTeeth() {
@@ -215,7 +223,7 @@
       for (let t = first; t <= first + TEETH; t += 2) pen.fillText(String(t), x(t), h - 3);
       pen.textAlign = "left";
       pen.strokeStyle = look.text; pen.beginPath(); pen.moveTo(left, 4); pen.lineTo(left, h - bottom); pen.lineTo(w - 4, h - bottom); pen.stroke();
-      pen.strokeStyle = COLOURS[0]; pen.lineWidth = 2; pen.lineJoin = "round"; pen.beginPath();
+      pen.strokeStyle = look.tooth; pen.lineWidth = 2; pen.lineJoin = "round"; pen.beginPath();
       seen.forEach(([t, v], k) => pen[k ? "lineTo" : "moveTo"](x(t), y(v)));
       pen.stroke();
       pen.fillStyle = look.limit;
@@ -223,35 +231,36 @@
     }
 
     function drawFamilies() {
-      const one = stages.families, { back: pen, w, h } = one, left = 4, bottom = 18, shown = families.slice(-KEPT), first = families.length - shown.length;
+      const one = stages.families, { back: pen, w, h } = one, left = 4, bottom = 18, kept = [20, 40, KEPT].find((many) => many >= families.length) ?? KEPT;
+      const shown = families.slice(-kept), first = families.length - shown.length;
       pen.clearRect(0, 0, w, h);
-      const wide = (w - left - 4) / KEPT;
+      const wide = (w - left - 4) / kept;
       shown.forEach((shares, k) => {
         let top = 4;
         for (const [founder, count] of shares) {
           const tall = count / settings.N * (h - bottom - 4);
-          pen.fillStyle = COLOURS[colourOf(founder)];
+          pen.fillStyle = palette[founder % palette.length];
           pen.fillRect(left + k * wide, top, wide + 0.4, tall);
           top += tall;
         }
       });
       pen.font = look.font; pen.fillStyle = look.text; pen.textAlign = "center";
-      for (let t = 0; t <= KEPT; t += 20) pen.fillText(String(first + t), Math.min(Math.max(left + t * wide, 10), w - 14), h - 3);
+      for (let t = 0; t <= kept; t += kept / 4) pen.fillText(String(first + t), Math.min(Math.max(left + t * wide, 10), w - 14), h - 3);
       pen.textAlign = "left";
       one.clear();
     }
 
     function draw() {
       stages.theta.clear();
-      drawPlane(stages.theta, population.theta, flight < 1 && moved?.theta);
+      drawPlane(stages.theta, spans.theta, population.theta, flight < 1 && moved?.theta);
       stages.h.clear();
-      drawPlane(stages.h, population.h, flight < 1 && moved?.h);
+      drawPlane(stages.h, spans.h, population.h, flight < 1 && moved?.h);
       drawLimit();
       drawTeeth();
     }
 
     /* ---- what it says */
-    const says = element("p", { className: "says" }), counter = element("output", { className: "counter" });
+    const says = element("p", { className: "says" });
     says.setAttribute("aria-live", "polite");
     function say() {
       const { update, founder } = population, here = ofAgents(population), left = new Set(founder).size;
@@ -270,7 +279,6 @@
       if (trouble) lines.push(`Stopped: ${trouble}.`);
       const words = lines.join(" ");
       if (says.textContent !== words) says.textContent = words;
-      counter.textContent = `update ${update}`;
     }
 
     /* ---- time */
@@ -335,7 +343,7 @@
           }
         }
       }
-      if (families.length !== frame.shown) { drawFamilies(); say(); frame.shown = families.length; }
+      if (families.length !== frame.shown) { zoom(); drawFamilies(); say(); frame.shown = families.length; }
       draw();
       if (playing || population.update < target) requestAnimationFrame(frame);
       else settle();
@@ -352,6 +360,7 @@
       running = false;
       says.setAttribute("aria-live", "polite");
       say();
+      zoom();
       drawFamilies();
       draw();
       history.replaceState(null, "", address(settings, population.update));
@@ -414,12 +423,12 @@
     const problemWords = element("p", { className: "wrong" });
     problemWords.setAttribute("role", "status");
     const key = element("p", { className: "key" }, element("span", { className: "sample full" }), "the limit: half of its peak ",
-      element("span", { className: "sample dashed" }), "a twentieth ", element("span", { className: "sample dot" }), "its mean fitness after training");
+      element("span", { className: "sample thin" }), "a twentieth ", element("span", { className: "sample dot" }), "its mean fitness after training");
 
     /* ---- start */
-    function begun(wanted, update, on) {
-      const fresh = !settings || wanted.problem !== settings.problem || wanted.beta !== settings.beta;
-      settings = Object.fromEntries(Object.entries(wanted).filter(([name]) => name !== "update"));
+    function begun(asked, update, on) {
+      const fresh = !settings || asked.problem !== settings.problem || asked.beta !== settings.beta;
+      settings = Object.fromEntries(Object.entries(asked).filter(([name]) => name !== "update"));
       trouble = ""; target = update; flight = 1; due = 0; moved = null;
       population = start(settings);
       if (fresh) {
@@ -431,6 +440,7 @@
       teeth = []; families = []; predicted = [];
       record();
       countFamilies();
+      spans = { theta: SPANS.at(-1), h: wanted(population.h) };
       Object.values(inputs).forEach(({ show }) => show());
       seed.value = settings.seed;
       problemWords.textContent = "";
@@ -442,12 +452,12 @@
       if (!on) { if (target) { says.setAttribute("aria-live", "off"); run(); } else if (!running) settle(); }
     }
     function follow(hash, on) {
-      const { settings: wanted, wrong } = parse(hash);
-      begun(wanted, wanted.update, on && !wanted.update);
+      const { settings: asked, wrong } = parse(hash);
+      begun(asked, asked.update, on && !asked.update);
       problemWords.textContent = wrong.join(" ");
     }
 
-    box.replaceChildren(element("div", { className: "buttons" }, button, once, again, other, field("speed", "Speed", speeds), counter, link),
+    box.replaceChildren(element("div", { className: "buttons" }, button, once, again, other, link, field("speed", "Speed", speeds)),
       problemWords, panels, key, says, element("div", { className: "fields" }, ...fields, field("seed", "Seed", seed)));
     box.setAttribute("role", "group");
     box.setAttribute("aria-label", "Playground");
