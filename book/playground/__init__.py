@@ -50,4 +50,8 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("builder-inited", lambda app: app.config.html_static_path.extend(published))
     app.connect("html-page-context", load)
     app.add_transform(Links)
-    return {"env_version": zlib.crc32(Path(__file__).read_bytes()), "parallel_read_safe": True, "parallel_write_safe": True}
+    return {
+        "env_version": zlib.crc32(Path(__file__).read_bytes()),
+        "parallel_read_safe": True,
+        "parallel_write_safe": True,
+    }
