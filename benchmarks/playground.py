@@ -16,7 +16,8 @@ from book.takeaway import FLAGS
 SLOWER, SECONDS = 4, 6
 PAGE = """<!doctype html><html lang="en"><meta name="viewport" content="width=device-width">
 <link rel="stylesheet" href="{0}/playground.css"><script defer src="{0}/algorithm.js"></script>
-<script defer src="{0}/limit.js"></script><script defer src="{0}/playground.js"></script><div class="playground"></div>"""
+<script defer src="{0}/limit.js"></script><script defer src="{0}/playground.js"></script>
+<div class="playground"></div>"""
 COUNT = """
 (seconds) => new Promise((done) => {
   const times = [], tick = (now) => {
