@@ -14,7 +14,7 @@ from book.execute import ROOT
 from book.takeaway import FLAGS
 
 SLOWER, SECONDS = 4, 6
-PAGE = """<!doctype html><html lang="en"><meta name="viewport" content="width=device-width">
+PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <link rel="stylesheet" href="{0}/playground.css"><script defer src="{0}/algorithm.js"></script>
 <script defer src="{0}/limit.js"></script><script defer src="{0}/playground.js"></script>
 <div class="playground"></div>"""

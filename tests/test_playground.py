@@ -121,13 +121,9 @@ def test_the_page_has_the_law_of_the_library(browser, name, seed):
     assert worst(by_the_page(browser, name), by_the_library(name, seed)) < 1.02 * LIMIT
 
 
+WEIGHTS = "softmax(F.map((f) => beta * f)), loss: F.map(() => 1)"
 FAULTS = {
-    "pressure doubled": (
-        "softmax",
-        "softmax(F.map((f) => beta * f)), loss: F.map(() => 1)",
-        "beta * f",
-        "2 * beta * f",
-    ),
+    "pressure doubled": ("softmax", WEIGHTS, "beta * f", "2 * beta * f"),
     "mutation without noise": ("softmax", "sigma * noise[j]", "sigma * noise[j]", "0"),
     "selection off": ("softmax", WEIGHTS, "beta * f", "0 * f"),
     "worst for best": ("truncation", "order.slice(-n)", "slice(-n)", "slice(0, n)"),
@@ -224,7 +220,7 @@ def test_the_effective_fitness_of_the_four_wells_is_an_integral(browser):
 
 # ---------------------------------------------------------------------------------------------- the page
 
-FRAME = """<!doctype html><html lang="en" data-theme="light"><title>Playground</title>
+FRAME = """<!doctype html><html lang="en" data-theme="light"><meta charset="utf-8"><title>Playground</title>
 <meta name="viewport" content="width=device-width">
 <style>html {{ --pst-color-text-base: #222832; --pst-color-text-muted: #48566b; --pst-color-border: #c9c9c9;
   --pst-color-background: #fff; --pst-color-primary: #0a7d91; }}
