@@ -31,8 +31,9 @@ SETTINGS = {
     "softmax, equilibrium": {"algorithm": 2, "start": "quiet"},
     "truncation": {"rule": "truncation"},
     "truncation, half of the time": {"rule": "truncation", "tau": 0.5, "algorithm": 2},
-    "removal": {"rule": "removal", "beta": 0.05, "tau": 0.05, "steps": 100, "updates": 5},
-    "removal, equilibrium": {"rule": "removal", "beta": 0.05, "tau": 0.05, "algorithm": 2, "updates": 5},
+    "removal": {"rule": "removal", "beta": 0.05, "tau": 0.05, "steps": 400, "start": "quiet", "updates": 5},
+    "removal, equilibrium": {"rule": "removal", "beta": 0.2, "tau": 0.05, "algorithm": 2, "start": "quiet"}
+    | {"updates": 10, "sigma": 0.1},
     "four wells": {"problem": "himmelblau", "steps": 50},
     "four wells, equilibrium": {"problem": "himmelblau", "algorithm": 2},
     "four wells, truncation": {"problem": "himmelblau", "rule": "truncation", "tau": 0.5, "steps": 40},
@@ -72,7 +73,7 @@ def computed(browser, source, script, argument=None, *more):
 
 def statistics(theta, h):
     """What is compared of each population, shape (runs, 6): centres and logarithms of spreads."""
-    spread = [np.log(x.std(-2)) for x in (h, theta)]
+    spread = [np.log(0.01 + x.std(-2)) for x in (h, theta)]
     parts = [h[..., 0].mean(-1), np.abs(h[..., 1]).mean(-1), *spread[0].T, theta.mean((-1, -2)), spread[1].sum(-1)]
     return np.stack(parts, -1)
 
@@ -127,7 +128,7 @@ FAULTS = {
     "mutation without noise": ("softmax", "sigma * noise[j]", "sigma * noise[j]", "0"),
     "selection off": ("softmax", WEIGHTS, "beta * f", "0 * f"),
     "worst for best": ("truncation", "order.slice(-n)", "slice(-n)", "slice(0, n)"),
-    "losses at random": ("removal", "softmax(F.map((f) => -beta * f))", "-beta * f", "0 * f"),
+    "losses at random": ("removal, equilibrium", "softmax(F.map((f) => -beta * f))", "-beta * f", "0 * f"),
     "all jump at any time": ("truncation, half of the time", "u < tau * loss[i]", "tau * loss[i]", "loss[i]"),
     "noise of half the size": ("four wells", "Math.abs(h[j + 1]) * root", "* root", "* root / 2"),
     "proposals taken as they come": ("four wells, equilibrium", "u[2 * j + 1] > accepted(s, x, y)", "u[2", "0 * u[2"),
