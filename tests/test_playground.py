@@ -130,7 +130,7 @@ FAULTS = {
     "worst for best": ("truncation", "order.slice(-n)", "slice(-n)", "slice(0, n)"),
     "losses at random": ("removal, equilibrium", "softmax(F.map((f) => -beta * f))", "-beta * f", "0 * f"),
     "all jump at any time": ("truncation, half of the time", "u < tau * loss[i]", "tau * loss[i]", "loss[i]"),
-    "noise of half the size": ("four wells", "Math.abs(h[j + 1]) * root", "* root", "* root / 2"),
+    "noise of half the size": ("softmax", "Math.abs(h[j + 1]) * root", "* root", "* root / 2"),
     "proposals taken as they come": ("four wells, equilibrium", "u[2 * j + 1] > accepted(s, x, y)", "u[2", "0 * u[2"),
 }
 
