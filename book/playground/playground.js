@@ -78,7 +78,7 @@
     const pen = canvas.getContext("2d");
     return { canvas, pen, behind, fit() {
       const ratio = Math.min(devicePixelRatio || 1, 2), { clientWidth: w, clientHeight: h } = canvas;
-      for (const one of [canvas, behind]) { one.width = Math.round(w * ratio); one.height = Math.round(h * ratio); }
+      for (const one of [canvas, behind]) { one.width = Math.max(1, Math.round(w * ratio)); one.height = Math.max(1, Math.round(h * ratio)); }
       const back = behind.getContext("2d");
       for (const one of [pen, back]) one.setTransform(ratio, 0, 0, ratio, 0, 0);
       Object.assign(this, { w, h, ratio, back });
