@@ -171,7 +171,7 @@
     /* A dot of each colour, drawn once. */
     let dots = [], size = 6;
     function sprites() {
-      size = (settings.N > 600 ? 4.6 : settings.N > 100 ? 6 : 8.5) * (stages.theta.w < 220 ? 0.75 : 1);
+      size = (settings.N > 600 ? 5.4 : settings.N > 100 ? 7 : 9) * (stages.theta.w < 220 ? 0.75 : 1);
       const { ratio } = stages.theta;
       dots = palette.map((colour) => {
         const dot = element("canvas", { width: Math.ceil(size * ratio), height: Math.ceil(size * ratio) }), pen = dot.getContext("2d");
