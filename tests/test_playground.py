@@ -32,8 +32,8 @@ SETTINGS = {
     "truncation": {"rule": "truncation"},
     "truncation, half of the time": {"rule": "truncation", "tau": 0.5, "algorithm": 2},
     "removal": {"rule": "removal", "beta": 0.05, "tau": 0.05, "steps": 400, "start": "quiet", "updates": 5},
-    "removal, equilibrium": {"rule": "removal", "beta": 0.2, "tau": 0.05, "algorithm": 2, "start": "quiet"}
-    | {"updates": 10, "sigma": 0.1},
+    "removal, equilibrium": {"rule": "removal", "beta": 0.12, "tau": 0.05, "algorithm": 2, "start": "quiet"}
+    | {"updates": 20, "sigma": 0.1},
     "four wells": {"problem": "himmelblau", "steps": 50},
     "four wells, equilibrium": {"problem": "himmelblau", "algorithm": 2},
     "four wells, truncation": {"problem": "himmelblau", "rule": "truncation", "tau": 0.5, "steps": 40},
@@ -125,7 +125,7 @@ def test_the_page_has_the_law_of_the_library(browser, name, seed):
 WEIGHTS = "softmax(F.map((f) => beta * f)), loss: F.map(() => 1)"
 FAULTS = {
     "pressure doubled": ("softmax", WEIGHTS, "beta * f", "2 * beta * f"),
-    "mutation without noise": ("softmax", "sigma * noise[j]", "sigma * noise[j]", "0"),
+    "mutation without noise": ("softmax, equilibrium", "sigma * noise[j]", "sigma * noise[j]", "0"),
     "selection off": ("softmax", WEIGHTS, "beta * f", "0 * f"),
     "worst for best": ("truncation", "order.slice(-n)", "slice(-n)", "slice(0, n)"),
     "losses at random": ("removal, equilibrium", "softmax(F.map((f) => -beta * f))", "-beta * f", "0 * f"),
