@@ -13,7 +13,7 @@ from book.browser import bring
 from book.execute import ROOT
 from book.takeaway import FLAGS
 
-SLOWER, SECONDS = 4, 6
+SLOWER, SECONDS = 4, 5
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <link rel="stylesheet" href="{0}/playground.css"><script defer src="{0}/algorithm.js"></script>
 <script defer src="{0}/limit.js"></script><script defer src="{0}/playground.js"></script>

@@ -55,8 +55,9 @@
   function contour(values, n, level, x, y) {
     const path = new Path2D();
     for (let j = 0; j + 1 < n; j++) for (let i = 0; i + 1 < n; i++) {
-      const c = [values[j * n + i], values[j * n + i + 1], values[(j + 1) * n + i + 1], values[(j + 1) * n + i]].map((v) => v - level);
-      if (c[0] > 0 === c[1] > 0 && c[1] > 0 === c[2] > 0 && c[2] > 0 === c[3] > 0) continue;
+      const at = j * n + i, inside = values[at] > level; // most cells have no end of a line, and cost no array
+      if (values[at + 1] > level === inside && values[at + n] > level === inside && values[at + n + 1] > level === inside) continue;
+      const c = [values[at], values[at + 1], values[at + n + 1], values[at + n]].map((v) => v - level);
       const ends = [[0, 1, 0, 0, 1, 0], [1, 2, 1, 0, 0, 1], [2, 3, 1, 1, -1, 0], [3, 0, 0, 1, 0, -1]]
         .filter(([a, b]) => c[a] > 0 !== c[b] > 0)
         .map(([a, b, u, v, du, dv]) => { const t = c[a] / (c[a] - c[b]); return [x(i + u + t * du), y(j + v + t * dv)]; });
