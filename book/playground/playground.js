@@ -185,14 +185,18 @@
 
     function drawPlane(one, span, now, old) {
       const { founder } = population, { pen, w, h } = one, ease = flight * flight * (3 - 2 * flight), kx = w / span / 2, ky = -h / span / 2;
-      const right = w - 3, bottom = h - 3;
+      const right = w - 3, bottom = h - 3, many = founder.length > 600, half = many ? size / 2 - 0.8 : size / 2;
+      const squares = many && palette.map(() => new Path2D()); // of many dots, one path a colour is drawn faster
       for (let i = 0; i < founder.length; i++) {
         let x = now[2 * i], y = now[2 * i + 1];
         if (old) { x = old[2 * i] + ease * (x - old[2 * i]); y = old[2 * i + 1] + ease * (y - old[2 * i + 1]); }
         x = Math.min(Math.max(w / 2 + kx * x, 3), right);
         y = Math.min(Math.max(h / 2 + ky * y, 3), bottom);
-        pen.drawImage(dots[founder[i] % dots.length], x - size / 2, y - size / 2, size, size);
+        const colour = founder[i] % dots.length;
+        if (many) squares[colour].rect(x - half, y - half, 2 * half, 2 * half);
+        else pen.drawImage(dots[colour], x - half, y - half, size, size);
       }
+      if (many) squares.forEach((path, k) => { pen.fillStyle = palette[k]; pen.fill(path); });
     }
     function drawLimit() {
       if (!law) return;
