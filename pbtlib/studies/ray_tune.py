@@ -104,10 +104,10 @@ def replaced(design: Design) -> int:
 TOY = {"problem": "toy", "trials": 2, "intervals": 25, "quantile": 0.5}
 PLANS: dict[str, dict[str, tuple[int, Design]]] = {
     "paper": {
-        "additive": (6, Design()),
-        "default": (4, Design(explore="default")),
-        "toy": (6, Design(explore="additive", **TOY)),  # type: ignore[arg-type]
-        "asynchronous": (2, Design(explore="default", synchronous=False)),
+        "additive": (4, Design()),
+        "default": (3, Design(explore="default")),
+        "toy": (4, Design(explore="additive", **TOY)),  # type: ignore[arg-type]
+        "asynchronous": (1, Design(explore="default", synchronous=False)),
         "ten": (1, Design(trials=10, intervals=5)),
     },
     "quick": {"additive": (1, Design(trials=8, intervals=3))},
