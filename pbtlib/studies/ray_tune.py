@@ -1,7 +1,7 @@
 """Ray Tune's own PopulationBasedTraining on the quadratic problem and on the toy of Jaderberg et al. (2017), Figure 2.
 
-The engine is Ray's; training is written here in plain NumPy, so nothing of the theory's code takes part in a run. Ray is
-no dependency of this library: make an environment of its own, ``pip install "pbtlib[ray]"``, and use its Python. Its
+The engine is Ray's; training is written here in plain NumPy, so nothing of the theory's code takes part in a run. Ray
+is no dependency of this library: make an environment of its own, ``pip install "pbtlib[ray]"``, and use its Python. Its
 workers take their noise from the operating system, so a run cannot be made again bit by bit. What can be checked again
 is that every update of every run is the one that Ray's rule asks for: `replay`.
 """
@@ -38,6 +38,7 @@ DT, STEPS = {"quadratic": 0.01, "toy": 0.02}, {"quadratic": 50, "toy": 4}
 COLUMNS = ("trial", "interval", "score", "h1", "h2", "before1", "before2", "after1", "after2")
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -269,9 +270,7 @@ def _ray(design: Design) -> tuple[Array, list[Any], str]:
 def describe(runs: Sequence[Run]) -> dict[str, Any]:
     """Return the parameters of every design, and how many runs it has."""
     names = [run.name.rpartition(", run ")[0] for run in runs]
-    return {
-        name: {**asdict(run.setting), "runs": names.count(name)} for name, run in zip(names, runs, strict=True)
-    }
+    return {name: {**asdict(run.setting), "runs": names.count(name)} for name, run in zip(names, runs, strict=True)}
 
 
 def pack(runs: Sequence[Run], made: Mapping[Run, xr.Dataset]) -> xr.Dataset:
