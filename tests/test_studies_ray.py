@@ -64,8 +64,6 @@ def test_errors_name_what_is_wrong():
         Design(problem="cubic")
     with pytest.raises(ValueError, match="name is 'nobody'; the file holds"):
         load("nobody")
-    with pytest.raises(ValueError, match="no cross-section"):
-        load("asynchronous")
     with pytest.raises(ValueError, match="name and number are 'toy' and 99"):
         timeline(results.load(DATA), "toy", 99)
 

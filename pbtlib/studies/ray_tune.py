@@ -105,10 +105,9 @@ def replaced(design: Design) -> int:
 TOY = {"problem": "toy", "trials": 2, "intervals": 25, "quantile": 0.5}
 PLANS: dict[str, dict[str, tuple[int, Design]]] = {
     "paper": {
-        "additive": (4, Design()),
-        "default": (3, Design(explore="default")),
-        "toy": (4, Design(explore="additive", **TOY)),  # type: ignore[arg-type]
-        "asynchronous": (1, Design(explore="default", synchronous=False)),
+        "additive": (1, Design()),
+        "default": (1, Design(explore="default")),
+        "toy": (1, Design(explore="additive", **TOY)),  # type: ignore[arg-type]
         "ten": (1, Design(trials=10, intervals=5)),
     },
     "quick": {"additive": (1, Design(trials=8, intervals=3))},
@@ -241,7 +240,8 @@ def _ray(design: Design) -> tuple[Array, list[Any], str]:
         )
     with tempfile.TemporaryDirectory(prefix="pbt-") as folder:
         tune.Tuner(
-            tune.with_resources(Trial, {"cpu": 1}),
+            # with no more trials than workers Ray would end and start their processes all the time
+            tune.with_resources(Trial, {"cpu": 1 if design.trials > 2 else 2}),
             param_space=space,
             tune_config=tune.TuneConfig(
                 scheduler=scheduler,
