@@ -102,13 +102,10 @@ def replaced(design: Design) -> int:
     return min(int(np.ceil(design.trials * design.quantile)), design.trials // 2)
 
 
-TOY = {"problem": "toy", "trials": 2, "intervals": 25, "quantile": 0.5}
 PLANS: dict[str, dict[str, tuple[int, Design]]] = {
     "paper": {
         "additive": (1, Design()),
         "default": (1, Design(explore="default")),
-        "toy": (1, Design(explore="additive", **TOY)),  # type: ignore[arg-type]
-        "ten": (1, Design(trials=10, intervals=5)),
     },
     "quick": {"additive": (1, Design(trials=8, intervals=3))},
 }
@@ -322,7 +319,7 @@ def load(name: str, path: str | Path = DATA) -> xr.Dataset:
     Parameters
     ----------
     name : str
-        Name of a design, such as ``"additive"``, ``"default"``, ``"toy"``, ``"ten"``.
+        Name of a design, ``"additive"`` or ``"default"``.
     path : path-like
 
     Returns
@@ -414,7 +411,7 @@ STUDY = Study(
     title="Ray Tune: its own population-based training",
     file=DATA.name,
     page="ray_tune",
-    seconds={"quick": 20, "paper": 600},
+    seconds={"quick": 70, "paper": 520},
     plan=plan,
     compute=compute,
     pack=pack,
