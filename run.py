@@ -58,6 +58,8 @@ COMMANDS = {
     "bench": "the benchmarks, as ratios within one run",
     "clean": "remove what was built",
 }
+APART = ("ray",)
+"""Extras that belong into environments of their own: no lock holds them, and no pass installs them."""
 CHECKS = ("test", "nbval", "portable", "newest", "lowest")
 
 
@@ -149,7 +151,8 @@ def bounds(which: str) -> list[str]:
     large; the environment variable PBTLIB_TORCH names another version.
     """
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    asked = [*project["dependencies"], *(r for group in project["optional-dependencies"].values() for r in group)]
+    extras = [rs for name, rs in project["optional-dependencies"].items() if name not in APART]
+    asked = [*project["dependencies"], *(requirement for group in extras for requirement in group)]
     if which == "lowest":
         asked = [re.sub(r">=([^,]+).*", r"==\1", requirement) for requirement in asked]
     (locked,) = re.findall(r"^torch==(\S+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE)

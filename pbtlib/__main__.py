@@ -14,13 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pbtlib import results
-from pbtlib.studies import equivalence, frozen, perturbation, sweep, wells
+from pbtlib.studies import equivalence, frozen, perturbation, ray_tune, sweep, wells
 from pbtlib.studies.study import SCALES, Study
 
 ROOT = Path(__file__).parent.parent
-STUDIES = {
-    study.name: study for study in (sweep.STUDY, wells.STUDY, frozen.STUDY, equivalence.STUDY, perturbation.STUDY)
-}
+STUDIES = {module.STUDY.name: module.STUDY for module in (sweep, wells, frozen, equivalence, perturbation, ray_tune)}
 
 
 def main(words: Sequence[str] | None = None) -> int:

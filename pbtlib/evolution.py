@@ -25,12 +25,14 @@ from pbtlib.values import ASIDE
 
 __all__ = [
     "Box",
+    "Explore",
     "GaussianMutation",
     "Gibbs",
     "Jump",
     "Removal",
     "Rule",
     "Selection",
+    "Threshold",
     "Truncation",
     "copy",
     "diverged",
@@ -201,6 +203,52 @@ class Truncation:
         np.put_along_axis(gain, highest, there / there.sum(-1, keepdims=True), axis=-1)
         np.put_along_axis(loss, lowest, np.take_along_axis(mass, lowest, -1), axis=-1)
         return gain, loss
+
+
+@dataclass(frozen=True)
+class Threshold:
+    r"""Leaders and laggards beyond mean ± k standard deviations: Isaac Lab's rule (its ``threshold_std``).
+
+    Of the fitness, :math:`m` is the mean and s the standard deviation over the population (of all agents, divided by
+    N). Whoever exceeds m + max(ks, gap) is a leader, whoever falls short of m − max(ks, gap) is lost; leaders are
+    copied uniformly. On a normal fitness that is `Truncation` with :math:`q = \Phi(-k)`, and an update raises the mean
+    by :math:`2\varphi(k)s`; on a skewed one as many are lost as lie in the lower tail, however few lead.
+
+    Where nobody leads, Isaac Lab lets each laggard mutate itself; here laggards are copied from laggards, which for
+    one laggard and for infinitely many agents is the same.
+
+    Attributes
+    ----------
+    k : float
+        Standard deviations, at least 0.
+    gap : float
+        Least distance to the mean, in units of the fitness, at least 0 (``threshold_abs``).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> gain, loss = Threshold(1.0)(np.array([0.0, 4.0, 5.0, 5.0, 10.0]), np.full(5, 0.2))
+    >>> gain.tolist(), loss.tolist()
+    ([0.0, 0.0, 0.0, 0.0, 1.0], [0.2, 0.0, 0.0, 0.0, 0.0])
+    """
+
+    k: float
+    gap: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_number("k", self.k, minimum=0)
+        check_number("gap", self.gap, minimum=0)
+
+    def __call__(self, fitness: Array, mass: Array, rng: np.random.Generator | None = None) -> tuple[Array, Array]:
+        """Return gain and loss."""
+        fitness, mass = _check_atoms(fitness, mass)
+        share = mass / mass.sum(-1, keepdims=True)
+        away = fitness - (share * fitness).sum(-1, keepdims=True)
+        cut = np.maximum(self.k * np.sqrt((share * away**2).sum(-1, keepdims=True)), self.gap)
+        lead, lag = np.where(away > cut, share, 0.0), np.where(away < -cut, mass, 0.0)
+        for instead in (lag, share):  # nobody leads; nobody lags either, and the gain matters to none
+            lead = np.where(lead.sum(-1, keepdims=True) > 0, lead, instead)
+        return lead / lead.sum(-1, keepdims=True), lag
 
 
 def _check_atoms(fitness: ArrayLike, mass: ArrayLike) -> tuple[Array, Array]:
@@ -613,6 +661,52 @@ class GaussianMutation:
         _check_length("sigma", self.sigma, np.shape(state.h)[-1])
         if isinstance(self.project, Box):
             self.project.check("h", state.h)
+
+
+@dataclass(frozen=True)
+class Explore:
+    """Perturb or resample, the default of Ray Tune: each hyperparameter of a copy by itself is drawn anew or scaled.
+
+    Scaled values may leave the box, as they may in Ray.
+
+    Attributes
+    ----------
+    box : Box
+        Fresh values are uniform in it.
+    resample : float
+        Probability of a fresh value, from 0 to 1.
+    factors : tuple of floats
+        Else the parent's value is multiplied by one of these, with equal probabilities.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pbtlib.training import Particles
+    >>> state = Particles(theta=np.zeros((2, 1)), h=np.array([[10.0], [10.0]]))
+    >>> jump = Jump(who=np.array([True, False]), parent=np.array([1, 1]))
+    >>> h = Explore(Box(0.0, 1.0), resample=0.0)(state, jump, stream(0, 0, "mutate")).h
+    >>> bool(h[0, 0] in (8.0, 12.0)), h[1].tolist()
+    (True, [10.0])
+    """
+
+    box: Box
+    resample: float = 0.25
+    factors: tuple[float, ...] = (0.8, 1.2)
+
+    def __post_init__(self) -> None:
+        check_number("resample", self.resample, minimum=0, maximum=1)
+        check_array("factors", self.factors, min_ndim=1)
+
+    def __call__(self, state: S, jump: Jump, rng: np.random.Generator) -> S:
+        """Return a new state whose field ``h``, shape (..., N, p), has been changed where ``jump.who``."""
+        h: Array = state.h  # type: ignore[attr-defined]
+        if h.shape[:-1] != jump.who.shape:
+            raise ValueError(f"h has shape {h.shape}; it does not follow jumps of shape {jump.who.shape}")
+        self.box.check_size(h.shape[-1])
+        fresh = rng.uniform(self.box.lower, self.box.upper, h.shape)
+        scaled = h * rng.choice(self.factors, h.shape)
+        changed = np.where(rng.random(h.shape) < self.resample, fresh, scaled)
+        return replace(state, h=np.where(jump.who[..., None], changed, h))  # type: ignore[type-var]
 
 
 def _vector(name: str, value: ArrayLike) -> float | tuple[float, ...]:

@@ -9,7 +9,19 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from pbtlib import evolution
-from pbtlib.evolution import Box, GaussianMutation, Gibbs, Jump, Removal, Selection, Truncation, copy, stream
+from pbtlib.evolution import (
+    Box,
+    Explore,
+    GaussianMutation,
+    Gibbs,
+    Jump,
+    Removal,
+    Selection,
+    Threshold,
+    Truncation,
+    copy,
+    stream,
+)
 from pbtlib.training import Particles
 
 fitness_lists = st.lists(st.floats(-50, 50), min_size=1, max_size=40).map(np.array)
@@ -485,3 +497,54 @@ def test_weights_that_all_underflow_are_still_a_law(rng):
     share = np.bincount(parent.ravel(), minlength=3) / parent.size
     assert share[2] == 0
     assert abs(share[0] - 1 / (1 + np.exp(-1))) < 5.5 * 0.5 / np.sqrt(parent.size)
+
+
+# ---------------------------------------------------------------------------------------------- rules of other engines
+
+
+def test_a_threshold_on_a_normal_fitness_is_truncation_and_lifts_the_mean_by_its_density():
+    """Φ(−k) lead and lag; the mean moves by 2φ(k) standard deviations; on a skewed fitness it is no truncation."""
+    cell = np.linspace(-8, 8, 4001)
+    mass = stats.norm.pdf(cell) / stats.norm.pdf(cell).sum()
+    for k in (0.1, 0.5, 1.0):
+        gain, loss = Threshold(k)(3.0 + 2.0 * cell, mass)
+        same = Truncation(stats.norm.sf(k))(cell, mass)
+        assert abs(loss.sum() - stats.norm.sf(k)) < 0.002
+        assert np.abs(gain - same[0]).sum() < 0.01
+        assert np.abs(loss - same[1]).sum() < 0.005
+        assert (gain * loss.sum() - loss) @ cell == pytest.approx(2 * stats.norm.pdf(k), abs=0.005)
+        skewed = Threshold(k)(-np.exp(cell), mass)
+        assert np.abs(skewed[0] - same[0][::-1]).sum() > 0.2
+        assert abs(skewed[1].sum() - stats.norm.sf(k)) > 0.02
+
+
+def test_a_threshold_moves_with_shift_and_scale_and_knows_no_leaders(rng):
+    fitness, mass = rng.normal(size=(3, 50)), np.full(50, 1 / 50)
+    for one, other in zip(Threshold(0.3)(fitness, mass), Threshold(0.3)(7 * fitness - 40, mass), strict=True):
+        np.testing.assert_allclose(one, other)
+    assert not Threshold(0.3, gap=100.0)(fitness, mass)[1].any()
+    jump = Selection(Threshold(3.0))(np.append(np.zeros(49), -1.0), rng)  # one laggard, nobody leads
+    assert jump.who.tolist() == [False] * 49 + [True]
+    assert jump.parent[49] == 49
+    assert not Selection(Threshold(0.1))(np.zeros(8), rng).who.any()
+    for wrong, word in (((-1.0,), "k is -1"), ((1.0, -2.0), "gap is -2")):
+        with pytest.raises(ValueError, match=word):
+            Threshold(*wrong)
+
+
+def test_explore_draws_anew_or_scales_each_hyperparameter_of_copies_alone(rng):
+    n = 40_000
+    who = np.arange(n) % 2 == 0
+    state = Particles(np.zeros((n, 1)), np.full((n, 2), 10.0))
+    h = Explore(Box(-1.0, (1.0, 3.0)))(state, Jump(who, np.arange(n)), rng).h
+    assert (h[~who] == 10.0).all()
+    for column in h[who].T:
+        for value, share in ((8.0, 0.375), (12.0, 0.375)):
+            assert abs((column == value).sum() - share * n / 2) < 5 * np.sqrt(n / 2 * share * (1 - share))
+    fresh = np.abs(h[who]) < 5
+    assert abs((fresh[:, 0] & fresh[:, 1]).mean() - 1 / 16) < 5 * np.sqrt(1 / 16 * 15 / 16 / (n / 2))
+    assert abs(h[who][:, 1][fresh[:, 1]].mean() - 1.0) < 5 * np.sqrt(16 / 12 / (n / 8))
+    with pytest.raises(ValueError, match=r"resample is 1\.5"):
+        Explore(Box(0.0, 1.0), resample=1.5)
+    with pytest.raises(ValueError, match="jumps of shape"):
+        Explore(Box(0.0, 1.0))(state, Jump(who[:4], np.arange(4)), rng)
