@@ -166,7 +166,8 @@ def multiply(h: ArrayLike, factor: ArrayLike) -> NDArray[np.float64]:
     values = LOWER + (UPPER - LOWER) * (1 + scaled) / 2
     logarithmic = np.array([True, False, False])
     moved = np.where(logarithmic, values + np.log10(times), values * times)
-    return np.clip(2 * (moved - LOWER) / (UPPER - LOWER) - 1, -1.0, 1.0)
+    inside: NDArray[np.float64] = np.clip(2 * (moved - LOWER) / (UPPER - LOWER) - 1, -1.0, 1.0)
+    return inside
 
 
 def exploration(t: ArrayLike, decay: ArrayLike) -> NDArray[np.float64]:

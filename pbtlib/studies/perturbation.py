@@ -30,10 +30,10 @@ DATA = results.DATA / "cartpole_perturbation.nc"
 
 def plan(scale: str) -> list[Run]:
     """Return the planned runs, seed by seed."""
-    size = dict(SIZES[scale])
-    seeds = range(size.pop("seeds"))
-    experiments = {"added": Experiment(**size), "multiplied": replace(Experiment(**size), mode="multiplied")}
-    return [Run(f"{name}, seed {seed}", one, seed) for seed in seeds for name, one in experiments.items()]
+    size = SIZES[scale]
+    added = Experiment(n_agents=size["n_agents"], generations=size["generations"])
+    experiments = {"added": added, "multiplied": replace(added, mode="multiplied")}
+    return [Run(f"{name}, seed {k}", one, k) for k in range(size["seeds"]) for name, one in experiments.items()]
 
 
 def again(path: str | Path) -> float:
