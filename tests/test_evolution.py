@@ -514,7 +514,7 @@ def test_a_threshold_on_a_normal_fitness_is_truncation_and_lifts_the_mean_by_its
         assert np.abs(loss - same[1]).sum() < 0.005
         assert (gain * loss.sum() - loss) @ cell == pytest.approx(2 * stats.norm.pdf(k), abs=0.005)
         skewed = Threshold(k)(-np.exp(cell), mass)
-        assert np.abs(skewed[0] - same[0][::-1]).sum() > 0.2
+        assert np.abs(skewed[0] - same[0][::-1]).sum() > 0.1, "ten times what a normal fitness may differ"
         assert abs(skewed[1].sum() - stats.norm.sf(k)) > 0.02
 
 

@@ -38,7 +38,7 @@ LARGEST = 32767
 MODES = ("pbt", "no evolution", "weights only", "random", "multiplied")
 
 FACTORS = (0.8, 1.2)
-"""What a mutation that multiplies takes, each with probability one half: those of the original method."""
+"""Factors of a mutation that multiplies, each taken with probability one half; those of the original method."""
 
 
 @dataclass(frozen=True)
