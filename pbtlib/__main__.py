@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pbtlib import results
-from pbtlib.studies import equivalence, frozen, sweep, wells
+from pbtlib.studies import chaos, equivalence, frozen, sweep, wells
 from pbtlib.studies.study import SCALES, Study
 
 ROOT = Path(__file__).parent.parent
-STUDIES = {study.name: study for study in (sweep.STUDY, wells.STUDY, frozen.STUDY, equivalence.STUDY)}
+STUDIES = {study.name: study for study in (sweep.STUDY, wells.STUDY, frozen.STUDY, equivalence.STUDY, chaos.STUDY)}
 
 
 def main(words: Sequence[str] | None = None) -> int:
