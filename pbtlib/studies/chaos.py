@@ -36,8 +36,8 @@ REPLICATES = {50: 64, 100: 32, 200: 16, 400: 8, 800: 8, 1600: 8}
 
 ONE_SEED = (50, 200, 800)
 
-AT_ONCE = 1600
-"""Agents that one run of the study trains."""
+AT_ONCE = 400
+"""Agents that one run of the study trains; more only if one population has more."""
 
 SEED = 2027
 
@@ -160,12 +160,12 @@ def evolved(design: Design, rule: str, n_agents: int, replicate: int, seed: int)
 def runs_of(design: Design, replicates: Mapping[int, int]) -> list[Run]:
     """Return the runs, small populations of all rules first."""
     return [
-        Run(f"{rule}, N = {n}, from {first}", Group(design, rule, n, first, min(count - first, AT_ONCE // n)), SEED)
+        Run(f"{rule}, N = {n}, from {first}", Group(design, rule, n, first, min(count - first, max(1, AT_ONCE // n))), SEED)
         for n in replicates
         for rule in RULES
         if rule != RULES[3] or n in ONE_SEED
         for count in [min(replicates[n], 8 if rule == RULES[3] else replicates[n])]
-        for first in range(0, count, AT_ONCE // n)
+        for first in range(0, count, max(1, AT_ONCE // n))
     ]
 
 
