@@ -84,7 +84,7 @@ def test_every_command_explains_itself(words, capsys):
 
 def test_modules_are_no_commands(tmp_path):
     """Only the package has a command line: a module that is run makes nothing, whatever it is told."""
-    for module in ("wells", "frozen", "equivalence", "sweep"):
+    for module in ("wells", "frozen", "equivalence", "sweep", "chaos"):
         words = [sys.executable, "-m", f"pbtlib.studies.{module}", "--help"]
         subprocess.run(words, cwd=tmp_path, check=True, capture_output=True)
     assert not list(tmp_path.iterdir())

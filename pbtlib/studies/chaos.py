@@ -160,7 +160,11 @@ def evolved(design: Design, rule: str, n_agents: int, replicate: int, seed: int)
 def runs_of(design: Design, replicates: Mapping[int, int]) -> list[Run]:
     """Return the runs, small populations of all rules first."""
     return [
-        Run(f"{rule}, N = {n}, from {first}", Group(design, rule, n, first, min(count - first, max(1, AT_ONCE // n))), SEED)
+        Run(
+            f"{rule}, N = {n}, from {first}",
+            Group(design, rule, n, first, min(count - first, max(1, AT_ONCE // n))),
+            SEED,
+        )
         for n in replicates
         for rule in RULES
         if rule != RULES[3] or n in ONE_SEED
@@ -208,19 +212,16 @@ def pack(runs: Sequence[Run], made: Mapping[Run, xr.Dataset]) -> xr.Dataset:
     there = [run for run in runs if run in made]
     most = max(run.setting.n_agents for run in there)
     padded = [made[run].pad(agent=(0, most - run.setting.n_agents), constant_values=0) for run in there]
-    data = xr.concat([record.assign(score=record["score"].astype(np.uint8)) for record in padded], "population")
+    data = xr.concat([record.drop_attrs() for record in padded], "population")
     groups = [group for run in there for group in [run.setting] * run.setting.replicates]
-    numbers = [run.setting.first + k for run in there for k in range(run.setting.replicates)]
-    return (
-        data.astype({"h_mean": np.float32, "h_square": np.float32})
-        .drop_attrs()
-        .assign_coords(
-            rule=("population", [group.rule for group in groups]),
-            agents=("population", [group.n_agents for group in groups]),
-            replicate=("population", numbers),
-            coordinate=["log10 learning rate", "exploration decay", "batch size"],
-        )
-    )
+    coords = {
+        "rule": ("population", [group.rule for group in groups]),
+        "agents": ("population", [group.n_agents for group in groups]),
+        "replicate": ("population", [run.setting.first + k for run in there for k in range(run.setting.replicates)]),
+        "coordinate": ["log10 learning rate", "exploration decay", "batch size"],
+    }
+    types = {"score": np.uint8, "h_mean": np.float32, "h_square": np.float32}
+    return data.assign({name: data[name].astype(kind) for name, kind in types.items()}).assign_coords(coords)
 
 
 def again(path: str | Path) -> float:
