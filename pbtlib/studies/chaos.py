@@ -235,6 +235,6 @@ def again(path: str | Path) -> float:
 
 STUDY = Study(
     name="chaos", title="CartPole: how populations of networks scatter", file="cartpole_chaos.nc",
-    page="chaos_on_networks", seconds={"quick": 10, "paper": 1_500},
+    page="chaos_on_networks", seconds={"quick": 10, "paper": 4_700},
     plan=plan, compute=compute, pack=pack, describe=describe, again=again, agreement=0.6,
 )  # fmt: skip
