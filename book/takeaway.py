@@ -64,8 +64,9 @@ a { color: inherit; text-decoration: none; }
 .title-page h1 { break-before: auto; font-size: 26pt; }
 .edition-reading :is(.cell_input, details.hide, .output.text_plain, .output.stream, .figure-data, .provenance),
 .edition-reading .claim details { display: none !important; }
-.edition-reading { font-size: 0.92em; line-height: 1.35; }
-.edition-reading figure img { max-height: 62mm; width: auto; }
+.edition-reading { font-size: 0.9em; line-height: 1.3; }
+.edition-reading :is(.part, section > h1) { break-before: auto; }
+.edition-reading figure img { max-height: 55mm; width: auto; }
 .edition-reading figure, .edition-reading :is(h2, h3) { margin-block: 0.6rem; }
 .title-page dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.2rem 1rem; }
 """
@@ -207,9 +208,9 @@ def _edition(
     starts = {anchor: 1 + (writer.get_destination_page_number(places[anchor]) or 0) for anchor, _ in parts}
     sheet = browser.new_page()
     sheet.set_content(f"<style>{CONTENTS} @page {{ size: A4; margin: 20mm 18mm; }}</style>{contents(parts, starts)}")
-    for under, over in zip(
-        writer.pages[1:], PdfReader(BytesIO(sheet.pdf(prefer_css_page_size=True))).pages, strict=False
-    ):
+    first = next(k for k, page in enumerate(writer.pages) if page.extract_text().startswith("Contents"))
+    numbers = PdfReader(BytesIO(sheet.pdf(prefer_css_page_size=True))).pages
+    for under, over in zip(writer.pages[first:], numbers, strict=False):
         under.merge_page(over)
     sheet.close()
     writer.write(target)

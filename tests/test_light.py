@@ -216,6 +216,22 @@ def test_folded_formulas_are_set_when_they_come_into_view_and_for_print(browser)
 # ---------------------------------------------------------------------------------------------- where pages are shared
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_picture_keeps_its_proportions_where_it_is_made_narrower(width, browser):
+    """And without the sheet that sees to it, it would not: a notebook gives its pictures a width and a height."""
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    open_page(page, HTML / "chapters" / "05_1a_quadratic.html")
+    page.evaluate(
+        "Promise.all([...document.images].map((one) => { one.loading = 'eager'; return one.decode().catch(() => 0); }))"
+    )
+    stretched = """() => [...document.querySelectorAll("article img")].map((one) =>
+        Math.abs(one.clientWidth / one.clientHeight * one.naturalHeight / one.naturalWidth - 1))"""
+    assert max(page.evaluate(stretched)) < 0.02
+    page.evaluate("[...document.styleSheets].find((one) => one.href?.includes('light.css')).disabled = true")
+    assert max(page.evaluate(stretched)) > 0.1
+    page.close()
+
+
 @PAGES
 def test_a_page_says_what_it_is(name, pages):
     head, _ = head_and_article(name)

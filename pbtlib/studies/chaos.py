@@ -90,6 +90,11 @@ class Group:
     n_agents : int
     first, replicates : int
         Number of the first population, and how many.
+
+    Examples
+    --------
+    >>> Group(Design(), "truncation", 50, first=8, replicates=8).n_agents
+    50
     """
 
     design: Design
