@@ -66,7 +66,7 @@ a { color: inherit; text-decoration: none; }
 .edition-reading .claim details { display: none !important; }
 .edition-reading { font-size: 0.9em; line-height: 1.3; }
 .edition-reading :is(.part, section > h1) { break-before: auto; }
-.edition-reading figure img { max-height: 55mm; width: auto; }
+.edition-reading figure img { max-height: 53mm; width: auto; }
 .edition-reading figure, .edition-reading :is(h2, h3) { margin-block: 0.6rem; }
 .title-page dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.2rem 1rem; }
 """
@@ -189,7 +189,10 @@ def pdf() -> list[Path]:
 def _edition(
     browser: Browser, page: Page, target: Path, note: str = "", kept: list[str] | None = None
 ) -> dict[str, int]:
-    """Print what is kept of the one long page; returns from the anchor of each part to the number of its first page."""
+    """Print what is kept of the one long page; returns from the anchor of each part to the number of its first page.
+
+    An edition of which something is left out has numbers of pages in its contents; the whole has its bookmarks.
+    """
     parts = page.evaluate(PARTS, kept)
     page.evaluate(PREPARE, _title_page(note) + contents(parts))
     number = '<div style="font-size:8px;width:100%;text-align:center"><span class="pageNumber"></span></div>'
@@ -206,14 +209,17 @@ def _edition(
     writer = PdfWriter(clone_from=target)
     places = {name.removeprefix("/"): place for name, place in writer.named_destinations.items()}
     starts = {anchor: 1 + (writer.get_destination_page_number(places[anchor]) or 0) for anchor, _ in parts}
-    sheet = browser.new_page()
-    sheet.set_content(f"<style>{CONTENTS} @page {{ size: A4; margin: 20mm 18mm; }}</style>{contents(parts, starts)}")
-    first = next(k for k, page in enumerate(writer.pages) if page.extract_text().startswith("Contents"))
-    numbers = PdfReader(BytesIO(sheet.pdf(prefer_css_page_size=True))).pages
-    for under, over in zip(writer.pages[first:], numbers, strict=False):
-        under.merge_page(over)
-    sheet.close()
-    writer.write(target)
+    if kept:
+        sheet = browser.new_page()
+        sheet.set_content(
+            f"<style>{CONTENTS} @page {{ size: A4; margin: 20mm 18mm; }}</style>{contents(parts, starts)}"
+        )
+        first = next(k for k, page in enumerate(writer.pages) if page.extract_text().startswith("Contents"))
+        numbers = PdfReader(BytesIO(sheet.pdf(prefer_css_page_size=True))).pages
+        for under, over in zip(writer.pages[first:], numbers, strict=False):
+            under.merge_page(over)
+        sheet.close()
+        writer.write(target)
     return starts
 
 
