@@ -64,7 +64,7 @@ a { color: inherit; text-decoration: none; }
 .title-page h1 { break-before: auto; font-size: 26pt; }
 .edition-reading :is(.cell_input, details.hide, .output.text_plain, .output.stream, .figure-data, .provenance),
 .edition-reading .claim details { display: none !important; }
-.edition-reading { font-size: 0.9em; line-height: 1.3; }
+.edition-reading { font-size: 0.87em; line-height: 1.3; }
 .edition-reading :is(.part, section > h1) { break-before: auto; }
 .edition-reading figure img { max-height: 53mm; width: auto; }
 .edition-reading figure, .edition-reading :is(h2, h3) { margin-block: 0.6rem; }
@@ -89,7 +89,7 @@ PARTS = """
     if (kept && !kept.includes(start.id.replace("document-", ""))) { section.remove(); start.remove(); }
     else {
       section.classList.add("part");
-      section.prepend(start);   // so that a link to it leads past the break
+      heading.prepend(start);   // so that a link to it leads past any break
       found.push([start.id, title.textContent.trim()]);
     }
   }
