@@ -55,7 +55,7 @@ COMMANDS = {
     "zip": "the built book for reading without a network (_build/book.zip)",
     "shots": "pictures of every page, light, dark and on a phone (_build/shots)",
     "lint": "formatting, lint, types and the order of imports",
-    "bench": "the benchmarks, as ratios within one run",
+    "bench": "the benchmarks: ratios within one run; weight and speed of the pages (needs the built book)",
     "clean": "remove what was built",
 }
 APART = ("ray",)

@@ -1,4 +1,4 @@
-"""Benchmarks: ratios measured within one run, since the machine's speed drifts from run to run."""
+"""Benchmarks: ratios within one run, since the machine's speed drifts; and what pages weigh and take, in their units."""
 
 from __future__ import annotations
 

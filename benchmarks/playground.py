@@ -6,12 +6,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from playwright.sync_api import CDPSession, sync_playwright
+from playwright.sync_api import CDPSession
 
 from benchmarks import Row
-from book.browser import bring
 from book.execute import ROOT
-from book.takeaway import FLAGS
+from book.takeaway import chromium
 
 SLOWER, SECONDS = 4, 5
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -39,10 +38,9 @@ def spent(devtools: CDPSession) -> float:
 
 
 def rows() -> Iterator[Row]:
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+    with tempfile.TemporaryDirectory() as folder, chromium() as browser:
         path = Path(folder) / "index.html"
         path.write_text(PAGE.format((ROOT / "book" / "playground").as_uri()))
-        browser = playwright.chromium.launch(executable_path=bring(), args=list(FLAGS))
         for problem in ("quadratic", "himmelblau"):
             for agents in (500, 2000):
                 page = browser.new_context(viewport={"width": 390, "height": 844}, device_scale_factor=2).new_page()
@@ -62,4 +60,3 @@ def rows() -> Iterator[Row]:
                 yield Row(f"{what}: {SLOWER} × processor time of a frame [ms]", each, 1000 / 30, at_most=True)
                 yield Row(f"{what}: frames per second, {SLOWER} times slower", frames / seconds, 30)
                 page.context.close()
-        browser.close()

@@ -58,7 +58,7 @@ def told(report: ElementTree.Element) -> list[str]:
         lines.append(f"... and {len(failures) - SHOWN} more failures")
     causes = Counter(skipped.get("message", "") for case in cases for skipped in case.findall("skipped"))
     lines += [f"{number} tests did not run: {cause}." for cause, number in causes.items()]
-    under_nbval = {Path(case.get("classname", "")).name.removesuffix(".ipynb") for case in cases}
+    under_nbval = {case.get("classname", "").removesuffix(".ipynb").rpartition(".")[2] for case in cases}
     if under := under_nbval & set(names()):
         lines.append(f"{len(under)} chapters ran under nbval.")
     compared = {case.get("name") for case in cases if case.get("classname") == "tests.test_compared"}

@@ -74,7 +74,7 @@ a { color: inherit; text-decoration: none; }
 CONTENTS = """
 .contents { break-after: page; font: 10pt sans-serif; }
 .contents p { margin: 0; height: 7mm; line-height: 7mm; display: flex; justify-content: space-between; gap: 1em; }
-.contents p.part { font-weight: 700; padding-top: 2mm; height: 9mm; }
+.contents p.heading { font-weight: 700; padding-top: 2mm; height: 9mm; }
 .contents a { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; color: inherit; text-decoration: none; }
 """
 """Lines of a fixed height: the numbers of pages, known only after printing, are laid over them."""
@@ -162,7 +162,7 @@ def open_page(page: Page, path: Path) -> None:
 
 
 def pdf() -> list[Path]:
-    """Print the book, the edition for reading and the parts, with contents and page numbers, and return the files."""
+    """Print the book and the edition for reading, with contents, cut the book into its parts, and return the files."""
     whole, reading = BUILD / "book.pdf", BUILD / "reading.pdf"
     with tempfile.TemporaryDirectory() as folder:
         read = BUILD / ".doctrees"  # the sources as they were read for the pages: they need not be read again
@@ -230,7 +230,7 @@ def contents(parts: list[tuple[str, str]], numbers: dict[str, int] | None = None
         words = "" if numbers else f'<a href="#{escape(anchor)}">{escape(title)}</a>'
         lines.append(f"<p><span>{words}</span><span>{numbers[anchor] if numbers else ''}</span></p>")
     heading = "" if numbers else "Contents"
-    return f'<nav class="contents"><p class="part"><span>{heading}</span></p>{"".join(lines)}</nav>'
+    return f'<nav class="contents"><p class="heading"><span>{heading}</span></p>{"".join(lines)}</nav>'
 
 
 def _apart(whole: Path, starts: dict[str, int]) -> list[Path]:
@@ -258,7 +258,7 @@ def _title_page(note: str = "") -> str:
         f'<div class="title-page"><p style="font-size:26pt;font-weight:700">{escape(config["title"])}</p>'
         "<p>A computational paper on <em>Two-Time-Scale Learning Dynamics: A Population View of Neural Network "
         "Training</em> by Borghi, Im and Pareschi: every claim derived, computed and checked.</p>"
-        f"<p>{escape(config['author'])}</p><p>{escape(note)}</p><dl>{lines}</dl></div>"
+        f"<p>{escape(config['author'])}</p>{f'<p>{escape(note)}</p>' if note else ''}<dl>{lines}</dl></div>"
     )
 
 

@@ -143,6 +143,7 @@ def test_this_pass_runs_on_the_processor_that_it_says():
 REPORT = """<testsuites><testsuite>
 <testcase classname="tests.test_a" name="test_good"/>
 <testcase classname="tests.test_compared" name="test_stored_and_new_words_agree[04_convergence]"/>
+<testcase classname="chapters.05_2_cartpole.ipynb" name="Cell 0"/>
 <testcase classname="tests.test_a" name="test_bad[1]"><failure message="AssertionError: assert 1 == 2">
 def test_bad():
 &gt;       assert f() == 2
@@ -158,12 +159,13 @@ def test_the_end_says_what_failed_what_was_found_and_one_line_for_each_cause_of_
     lines = summary.told(ElementTree.fromstring(REPORT))
     assert lines[:3] == ["FAILED tests/test_a::test_bad[1]", "    assert 1 == 2", "    +  where 1 = f()"]
     assert lines[3] == "2 tests did not run: no Chromium."
-    assert lines[4].startswith("1 chapters compared, ")
-    assert len(lines) == 5
+    assert lines[4] == "1 chapters ran under nbval."
+    assert lines[5].startswith("1 chapters compared, ")
+    assert len(lines) == 6
 
 
 def test_a_run_in_which_everything_fails_still_fits_a_screen():
-    case = REPORT.splitlines()[3:9]
+    case = REPORT.splitlines()[4:10]
     lines = summary.told(ElementTree.fromstring("\n".join(["<testsuites>", *(500 * case), "</testsuites>"])))
     assert len(lines) < 40
     assert lines[-1].endswith("492 more failures")

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from pbtlib import results
-from pbtlib.studies import ray_tune
 from pbtlib.studies.ray_tune import DATA, STUDY, Design, load, replaced, replay, timeline
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -79,16 +78,14 @@ def test_without_ray_the_extra_is_named(tmp_path):
     assert not list(tmp_path.glob("*.nc"))
 
 
-if importlib.util.find_spec("ray"):  # pragma: no cover: an environment of its own
+if importlib.util.find_spec("ray"):  # an environment of its own
 
-    def test_ray_runs_here_and_keeps_its_rule(tmp_path, monkeypatch):
-        design = Design(trials=8, intervals=3)
-        monkeypatch.setitem(ray_tune.PLANS, "quick", {"additive": (1, design)})
+    def test_ray_runs_here_and_keeps_its_rule(tmp_path):
         runs = STUDY.runs("quick")
         STUDY.make_all(runs, tmp_path, n_jobs=1)
         data, meta = STUDY.collect(runs, tmp_path)
         results.save(tmp_path / "ray.nc", data, meta)
         made = load("additive", tmp_path / "ray.nc")
-        assert made.attrs["design"] == asdict(design)
+        assert made.attrs["design"] == asdict(Design(trials=8, intervals=3))
         assert (replay(made).to_array() == 0).all()
         assert (replay(made, 0.125).to_array() != 0).any()

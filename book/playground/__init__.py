@@ -7,8 +7,6 @@ both. They load on the page that has ``<div class="playground">`` and nowhere el
 
 from __future__ import annotations
 
-import zlib
-from pathlib import Path
 from typing import Any
 
 from docutils import nodes
@@ -16,9 +14,7 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 
-HERE = Path(__file__).parent
-SCRIPTS = ("algorithm.js", "limit.js", "playground.js")
-STYLE = "playground.css"
+from book import feature
 
 
 class Links(SphinxTransform):
@@ -36,22 +32,7 @@ class Links(SphinxTransform):
                 link.replace_self(there)
 
 
-def load(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
-    """Load the scripts and the style on a page that has a playground."""
-    if '<div class="playground">' in context.get("body", "") and app.builder.name == "html":
-        app.add_css_file(STYLE, priority=800)
-        for name in SCRIPTS:
-            app.add_js_file(name, priority=800, loading_method="defer")
-
-
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx."""
-    published = [str(HERE / name) for name in (*SCRIPTS, STYLE)]
-    app.connect("builder-inited", lambda app: app.config.html_static_path.extend(published))
-    app.connect("html-page-context", load)
     app.add_transform(Links)
-    return {
-        "env_version": zlib.crc32(Path(__file__).read_bytes()),
-        "parallel_read_safe": True,
-        "parallel_write_safe": True,
-    }
+    return feature(app, __file__, only=r'class="playground"', printed=False)

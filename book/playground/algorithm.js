@@ -187,5 +187,5 @@
     };
   }
 
-  globalThis.pbt = { PROBLEMS, RULES, MINIMA, H, FLAT, WELLS, WIDTHS, uniforms, normals, accepted, start, between, train, fitness, select, evolve };
+  globalThis.pbt = { PROBLEMS, MINIMA, H, FLAT, WELLS, WIDTHS, uniforms, normals, accepted, start, between, train, fitness, select, evolve };
 })();

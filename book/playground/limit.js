@@ -3,7 +3,7 @@
    Cell (i, j) of the grid, at j · n + i, has its centre at h = (at(i), at(j)). */
 (() => {
   "use strict";
-  const { H, MINIMA, WELLS, WIDTHS, FLAT, PROBLEMS, uniforms, normals, accepted } = globalThis.pbt;
+  const { H, WELLS, WIDTHS, FLAT, uniforms, accepted } = globalThis.pbt;
   const grid = { low: -7, step: 0.1, n: 140, at: (i) => -7 + 0.1 * (i + 0.5) };
   const { n, at } = grid;
   const table = (f) => Float64Array.from({ length: n * n }, (_, c) => f(at(c % n), at(Math.floor(c / n))));

@@ -5,7 +5,7 @@
   const { grid, LANDSCAPES, begin, next, weightsOf, ofLaw, ofAgents, distanceOf } = globalThis.pbtLimit;
   const still = matchMedia("(prefers-reduced-motion: reduce)");
 
-  /* What can be set: the allowed values and their names. The first of `values` is no default, `initial` is. */
+  /* What can be set: the allowed values and their names. `initial` is the default. */
   const CHOICES = {
     problem: { label: "Problem", values: { quadratic: "quadratic", himmelblau: "Himmelblau" }, initial: "quadratic" },
     algorithm: { label: "Algorithm", values: { 1: "1: gradient steps", 2: "2: drawn anew" }, initial: 1 },
@@ -69,7 +69,7 @@
   const HUES = ["#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#56b4e9", "#ca9161", "#ece133", "#fbafe4"];
   const towards = (hue, end, part) => `rgb(${[1, 3, 5].map((k) => Math.round((1 - part) * parseInt(hue.slice(k, k + 2), 16) + part * end))})`;
   const colours = (dark) => [...HUES, ...HUES.map((hue) => towards(hue, dark ? 255 : 0, dark ? 0.45 : 0.3))];
-    const number = (value) => (Math.abs(value) < 5e-3 ? 0 : value).toFixed(2).replace("-", "−");
+  const number = (value) => (Math.abs(value) < 5e-3 ? 0 : value).toFixed(2).replace("-", "−");
 
   /* A canvas that is sharp on its screen, with a picture behind what moves. */
   function stage(name, words) {
@@ -427,7 +427,7 @@
     });
     const problemWords = element("p", { className: "wrong" });
     problemWords.setAttribute("role", "status");
-    const key = element("p", { className: "key" }, element("span", { className: "sample full" }), "the limit: half of its peak ",
+    const key = element("p", { className: "key" }, element("span", { className: "sample" }), "the limit: half of its peak ",
       element("span", { className: "sample thin" }), "a twentieth ", element("span", { className: "sample dot" }), "its mean fitness after training");
 
     /* ---- start */
