@@ -1,4 +1,4 @@
-"""Benchmarks: ratios within one run, since the machine's speed drifts; and what pages weigh and take, in their units."""
+"""Benchmarks: ratios within one run, since the machine drifts; and what pages weigh and take, in their own units."""
 
 from __future__ import annotations
 
