@@ -42,6 +42,9 @@ __all__ = [
 
 Array = NDArray[np.float64]
 
+MOST_STEPS = 10**7
+"""Steps that `march` takes and generations that `semigroup` sums at most: beyond, an input is wrong rather than long."""
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -145,11 +148,11 @@ def mutation_kernel(grid: Grid, sigma: float, *, boundary: str = "reflect") -> A
     >>> kernel.shape, bool(abs(kernel.sum(0) - 1).max() < 1e-12)
     ((20, 20), True)
     """
-    check_number("sigma", sigma, minimum=0)
+    check_number("sigma", sigma, minimum=0, maximum=1e6 * (grid.upper - grid.lower))
     if 0 < sigma < grid.step * (1 - 1e-12):
         raise ValueError(
             f"sigma is {sigma:g}, less than the grid step {grid.step:g}; the grid needs at least "
-            f"{int(np.ceil((grid.upper - grid.lower) / sigma))} cells, or sigma = 0"
+            f"{np.ceil((grid.upper - grid.lower) / sigma):.0f} cells, or sigma = 0"
         )
     if boundary not in ("reflect", "project"):
         raise ValueError(f"boundary is {boundary!r}; allowed are 'reflect' and 'project'")
@@ -170,13 +173,20 @@ def mutation_kernel(grid: Grid, sigma: float, *, boundary: str = "reflect") -> A
 
 
 def _convolve(mass: Array, kernels: Sequence[Array]) -> Array:
-    if len(kernels) not in (1, 2):
-        raise ValueError(f"kernels has {len(kernels)} entries; one per mutated axis is needed, 1 or 2")
-    for axis, kernel in zip((-1, -2), reversed(kernels), strict=False):
-        if kernel.shape != (mass.shape[axis],) * 2:
-            raise ValueError(f"a kernel has shape {kernel.shape}; axis {axis} of the law has {mass.shape[axis]} cells")
     mass = mass @ kernels[-1].T
     return mass if len(kernels) == 1 else kernels[0] @ mass
+
+
+def _check_kernels(kernels: Sequence[Array], law: Array) -> list[Array]:
+    if not np.iterable(kernels) or not 1 <= len(kernels) <= min(2, law.ndim):
+        raise ValueError(f"kernels is {kernels!r:.80}; it must be one or two matrices, for the last axes of the law")
+    checked = [check_array("kernels", kernel) for kernel in kernels]
+    for axis, kernel in zip((-1, -2), reversed(checked), strict=False):
+        if kernel.shape != (law.shape[axis],) * 2:
+            raise ValueError(
+                f"kernels has one of shape {kernel.shape}; axis {axis} of the law has {law.shape[axis]} cells"
+            )
+    return checked
 
 
 def slow_operator(mass: Array, fitness: Array, rule: Rule, kernels: Sequence[Array]) -> tuple[Array, Array]:
@@ -212,8 +222,10 @@ def slow_operator(mass: Array, fitness: Array, rule: Rule, kernels: Sequence[Arr
     >>> gain.round(6).tolist(), loss.tolist()
     ([0.25, 0.75], [0.5, 0.5])
     """
-    if np.shape(fitness) != mass.shape:
-        raise ValueError(f"fitness has shape {np.shape(fitness)}; the law has {mass.shape}")
+    mass, fitness = check_array("mass", mass), check_array("fitness", fitness)
+    kernels = _check_kernels(kernels, mass)
+    if fitness.shape != mass.shape:
+        raise ValueError(f"fitness has shape {fitness.shape}, mass {mass.shape}; they must be the same")
     parents, loss = rule(fitness.ravel(), mass.ravel())
     check_rule(parents, loss, (mass.size,))
     return _convolve((parents * loss.sum()).reshape(mass.shape), kernels), loss.reshape(mass.shape)
@@ -273,8 +285,12 @@ def march(mass: Array, times: ArrayLike, dt: float, step: Callable[[Array, float
     >>> march(np.array([1.0]), [1.0, 2.0], 0.5, lambda law, step: law * (1 - step)).tolist()
     [[0.25], [0.0625]]
     """
-    moments = check_array("times", times, minimum=0)
+    mass, moments = check_array("mass", mass), check_array("times", times, minimum=0)
     check_number("dt", dt, minimum=0, open_minimum=True)
+    if not moments.max() / dt <= MOST_STEPS:
+        raise ValueError(
+            f"times go to {moments.max():g} in steps of dt = {dt:g}; at most {MOST_STEPS:g} steps are taken"
+        )
     flat = np.atleast_1d(moments).ravel()
     if (np.diff(flat) < 0).any():
         raise ValueError(f"times = {flat} decrease; they must increase")
@@ -337,9 +353,9 @@ def solve(
 def _check_law(mass: ArrayLike, name: str, values: ArrayLike) -> tuple[Array, Array]:
     law, values = check_array("mass", mass, minimum=0), check_array(name, values)
     if values.shape != law.shape:
-        raise ValueError(f"{name} has shape {values.shape}; the law has {law.shape}")
-    if not law.sum() > 0:
-        raise ValueError("mass sums to zero; a law needs some mass")
+        raise ValueError(f"{name} has shape {values.shape}, mass {law.shape}; they must be the same")
+    if not 0 < law.sum() < np.inf:
+        raise ValueError(f"mass sums to {law.sum():g}; a law needs some mass, and a finite one")
     return law, values
 
 
@@ -377,7 +393,9 @@ def semigroup(mass: Array, exponent: Array, kernels: Sequence[Array], times: Arr
     True
     """
     mass, exponent = _check_law(mass, "exponent", exponent)
-    moments = check_array("times", times, minimum=0)
+    kernels, moments = _check_kernels(kernels, mass), check_array("times", times, minimum=0)
+    if moments.max() > MOST_STEPS:
+        raise ValueError(f"times go to {moments.max():g}; at most {MOST_STEPS:g} generations are summed")
     weight = np.exp(np.maximum(exponent - exponent.max(), -700.0))
     laws, log_z, result = [mass / mass.sum()], list[float](), list[Array]()
     for moment in np.atleast_1d(moments).ravel():
@@ -450,7 +468,7 @@ def steady_state(exponent: Array, kernels: Sequence[Array], *, k: int = 2) -> St
     """
     exponent = check_array("exponent", exponent, min_ndim=1)
     check_number("k", k, integer=True, minimum=2, maximum=exponent.size - 1)
-    _check_symmetric(kernels)
+    kernels = _check_symmetric(kernels, exponent)
     top = float(exponent.max())
     root = np.exp(np.maximum(exponent - top, -700.0) / 2)
 
@@ -465,9 +483,11 @@ def steady_state(exponent: Array, kernels: Sequence[Array], *, k: int = 2) -> St
     return SteadyState(mass / mass.sum(), float(top + np.log(leading)), value[order] / leading)
 
 
-def _check_symmetric(kernels: Sequence[Array]) -> None:
-    if not all(np.allclose(kernel, kernel.T, atol=1e-12) for kernel in kernels):
-        raise ValueError("a kernel is not symmetric; the self-adjoint theory needs boundary='reflect'")
+def _check_symmetric(kernels: Sequence[Array], law: Array) -> list[Array]:
+    checked = _check_kernels(kernels, law)
+    if not all(np.allclose(kernel, kernel.T, atol=1e-12) for kernel in checked):
+        raise ValueError("kernels has one that is not symmetric; the self-adjoint theory needs boundary='reflect'")
+    return checked
 
 
 def log_rayleigh(mass: Array, exponent: Array, kernels: Sequence[Array]) -> float:
@@ -484,8 +504,8 @@ def log_rayleigh(mass: Array, exponent: Array, kernels: Sequence[Array]) -> floa
     >>> log_rayleigh(start, exponent, kernels) < steady_state(exponent, kernels).log_growth
     True
     """
-    _check_symmetric(kernels)
     mass, exponent = _check_law(mass, "exponent", exponent)
+    kernels = _check_symmetric(kernels, exponent)
     top = float(exponent.max())
     weight = np.exp(np.maximum(exponent - top, -700.0))
     selected = weight * mass

@@ -20,7 +20,7 @@ from scipy.integrate import quad
 from scipy.optimize import minimize_scalar
 from scipy.special import gammaln, logsumexp, roots_hermitenorm
 
-from pbtlib.checks import check_array, check_number
+from pbtlib.checks import check_array, check_number, check_together
 
 __all__ = [
     "Assumption9",
@@ -78,6 +78,7 @@ def log_mean_exp(values: ArrayLike, beta: float = 1.0, weights: ArrayLike | None
     check_number("beta", beta, minimum=0)
     F = check_array("values", values, min_ndim=1)
     w = np.ones(F.shape[-1]) if weights is None else check_array("weights", weights, min_ndim=1, minimum=0)
+    check_together(values=F, weights=w)
     if not (w.sum(-1) > 0).all():
         raise ValueError("weights sum to zero; some weight must be positive")
     w = w / w.sum(-1, keepdims=True)
@@ -115,10 +116,15 @@ def gauss_hermite(mean: ArrayLike, covariance: ArrayLike, n: int = 20) -> tuple[
     check_number("n", n, integer=True, minimum=1)
     mu = check_array("mean", mean, min_ndim=1)
     d = mu.shape[-1]
-    C = check_array("covariance", covariance, shape=(d, d))
+    C = check_array("covariance", covariance)
+    if C.ndim < 2 or C.shape[-2:] != (d, d):
+        raise ValueError(f"covariance has shape {C.shape}, mean {mu.shape}; it must end in ({d}, {d})")
     if not np.allclose(C, np.swapaxes(C, -1, -2), rtol=1e-9, atol=1e-12 * np.abs(C).max()):
         raise ValueError("covariance is not symmetric; it must be a covariance matrix")
-    root = np.linalg.cholesky(C)
+    try:
+        root = np.linalg.cholesky(C)
+    except np.linalg.LinAlgError as error:
+        raise ValueError("covariance is not positive definite; it must be the covariance of a density") from error
     x, w = roots_hermitenorm(n)
     points = np.stack([axis.ravel() for axis in np.meshgrid(*[x] * d, indexing="ij")], -1)
     weights = np.prod([axis.ravel() for axis in np.meshgrid(*[w / w.sum()] * d, indexing="ij")], axis=0)
@@ -146,7 +152,7 @@ def _log_integral(exponent: Callable[[float], float], scale: float, limit: float
         if height[sign * limit] > top - 40:
             raise ValueError(
                 f"limit is {limit:g}, where the integrand is e^{height[sign * limit] - top:.3g} of its maximum; "
-                "it must have fallen to e^-40 there: take a larger limit"
+                "it must have fallen to e^-40 there: take a larger limit, or a larger alpha"
             )
         width = abs(sign * limit - peak)
         while width > 1e-12 * limit and exponent(peak + sign * width) < top - 40:
@@ -160,6 +166,14 @@ def _log_integral(exponent: Callable[[float], float], scale: float, limit: float
         for left, right in pairwise(edges)
     ]
     return float(top + np.log(sum(pieces)))
+
+
+def _least(loss: Function, centre: float) -> float:
+    """The loss at its minimiser, which both must be finite."""
+    check_number("centre", centre)
+    least = float(np.asarray(loss(np.asarray(centre))))
+    check_number("loss at the centre", least)
+    return least
 
 
 def effective_fitness(
@@ -193,7 +207,7 @@ def effective_fitness(
     """
     check_number("alpha", alpha, minimum=0, open_minimum=True)
     check_number("beta", beta, minimum=0, open_minimum=True)
-    best = float(np.asarray(loss(np.asarray(centre))))
+    best = _least(loss, centre)
 
     def exponent(pressure: float) -> Callable[[float], float]:
         def value(y: float) -> float:
@@ -220,7 +234,7 @@ def soft_minimum(loss: Function, alpha: float, centre: float, *, limit: float = 
     3.0
     """
     check_number("alpha", alpha, minimum=0, open_minimum=True)
-    best = float(np.asarray(loss(np.asarray(centre))))
+    best = _least(loss, centre)
 
     def exponent(y: float) -> float:
         return -alpha * (float(np.asarray(loss(np.asarray(centre + y)))) - best)
@@ -245,7 +259,7 @@ def penalised_fitness(fitness: Function, loss: Function, alpha: float, centre: f
     """
     check_number("alpha", alpha, minimum=0, open_minimum=True)
     check_number("limit", limit, minimum=0, open_minimum=True)
-    best = float(np.asarray(loss(np.asarray(centre))))
+    best = _least(loss, centre)
 
     def objective(y: Array) -> Array:
         theta = centre + np.asarray(y)
@@ -283,6 +297,9 @@ def donsker_varadhan(fitness: ArrayLike, prior: ArrayLike, nu: ArrayLike) -> Arr
     True
     """
     F, mu, q = (check_array(n, v, min_ndim=1) for n, v in (("fitness", fitness), ("prior", prior), ("nu", nu)))
+    check_together(fitness=F, prior=mu, nu=q)
+    if not F.shape[-1] == mu.shape[-1] == q.shape[-1] or mu.ndim > q.ndim:
+        raise ValueError(f"prior has shape {mu.shape}, nu {q.shape}; they must be laws on the same atoms")
     for name, law in (("prior", mu), ("nu", q)):
         if law.min() < 0 or not np.allclose(law.sum(-1), 1.0, atol=1e-9):
             raise ValueError(f"{name} sums to {law.sum(-1)}; it must be a probability, not negative and of sum 1")
@@ -399,6 +416,8 @@ class Assumption9:
         check_number("centre", self.centre, minimum=0)
         for name in ("eta", "nu", "F_inf"):
             check_number(name, getattr(self, name), minimum=0, open_minimum=True)
+        if self.c_u != np.inf:
+            check_number("c_u", self.c_u)
         check_number("c_l", self.c_l, minimum=0)
         check_number("M", self.M, minimum=0)
         if not self.c_u >= self.c_l:
@@ -468,12 +487,13 @@ def laplace_bound(
     >>> bool(far > 1), round(float(near), 6)
     (True, 0.1)
     """
-    betas = check_array("beta", beta, minimum=0)
+    betas, away = check_array("beta", beta, minimum=0), check_array("distance", distance, minimum=0)
     check_number("q", q, minimum=0, open_minimum=True)
     gap, mass = check_array("F_r", F_r, minimum=0), check_array("ball_mass", ball_mass, minimum=0, open_minimum=True)
     if (q + gap > assumption.F_inf * (1 + 1e-12)).any():
         raise ValueError(f"q + F_r is {np.max(q + gap):g}; it must be at most F_inf = {assumption.F_inf:g}")
-    far = np.exp(-betas * q) / mass * check_array("distance", distance, minimum=0)
+    check_together(beta=betas, F_r=gap, ball_mass=mass, distance=away)
+    far = np.exp(-betas * q) / mass * away
     return np.asarray((q + gap) ** assumption.nu / assumption.eta + far)
 
 
@@ -530,7 +550,8 @@ def mass_bound(assumption: Assumption9, *, r: float, energy: float, sigma: float
     b1, b2 = energy_constants(assumption)
     reach = np.sqrt(2 * (b1 + b2 * energy)) + assumption.centre + r
     log_volume = p / 2 * np.log(np.pi) - gammaln(p / 2 + 1) + p * np.log(r)
-    return float(log_volume - np.log(2) - p / 2 * np.log(2 * np.pi * sigma**2) - reach**2 / (2 * sigma**2))
+    with np.errstate(over="ignore"):  # a mass of 0 where the ball is out of reach
+        return float(log_volume - np.log(2) - p / 2 * np.log(2 * np.pi) - p * np.log(sigma) - (reach / sigma) ** 2 / 2)
 
 
 def pressure(

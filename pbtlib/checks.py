@@ -7,7 +7,10 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["check_array", "check_number"]
+__all__ = ["check_array", "check_number", "check_together"]
+
+LARGEST = 1e150
+"""Largest size of a number: beyond, squares and products overflow, and infinity less infinity is no number."""
 
 
 def check_number(
@@ -45,6 +48,8 @@ def check_number(
     kind = (int, np.integer) if integer else (int, float, np.integer, np.floating)
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, kind):
         raise TypeError(f"{name} is {value!r}; it must be {'an integer' if integer else 'a real number'}")
+    if isinstance(value, int) and abs(value) > LARGEST:
+        raise ValueError(f"{name} has {len(str(abs(value)))} digits; it must be at most {LARGEST:g} in size")
     low_ok = value > minimum if open_minimum else value >= minimum
     high_ok = value < maximum if open_maximum else value <= maximum
     if not (math.isfinite(value) and low_ok and high_ok):
@@ -53,6 +58,10 @@ def check_number(
             ")" if open_maximum or maximum == math.inf else "]",
         )
         raise ValueError(f"{name} is {value!r}; it must be a finite number in {left}{minimum:g}, {maximum:g}{right}")
+    if abs(value) > LARGEST:
+        raise ValueError(
+            f"{name} is {value!r}; it must be at most {LARGEST:g} in size, so that squares do not overflow"
+        )
 
 
 def check_array(
@@ -63,6 +72,7 @@ def check_array(
     shape: tuple[int | None, ...] | None = None,
     minimum: float = -math.inf,
     open_minimum: bool = False,
+    largest: float = LARGEST,
 ) -> NDArray[np.float64]:
     """Return the value as a float64 array, or raise if it is empty, not finite, misshapen or too small.
 
@@ -80,6 +90,8 @@ def check_array(
         Lower bound of every entry.
     open_minimum : bool
         Whether the bound itself is excluded.
+    largest : float
+        Largest size of an entry; infinite where a diverged agent's values may be as large as they are.
 
     Returns
     -------
@@ -93,8 +105,10 @@ def check_array(
         If it breaks one of the conditions.
     """
     try:
+        if np.iscomplexobj(value):
+            raise TypeError("complex numbers would lose their imaginary part")
         array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise TypeError(f"{name} is {value!r}; it must be an array of real numbers") from error
     if array.ndim < min_ndim:
         raise ValueError(f"{name} has shape {array.shape}; it must have at least {min_ndim} axes")
@@ -107,8 +121,36 @@ def check_array(
         raise ValueError(f"{name} has shape {array.shape}; it must not be empty")
     if not np.isfinite(array).all():
         raise ValueError(f"{name} contains {array[~np.isfinite(array)].flat[0]}; every entry must be finite")
+    if np.abs(array).max() > largest:
+        raise ValueError(f"{name} contains {array.flat[np.abs(array).argmax()]:g}; entries may be {largest:g} in size")
     smallest = array.min()
     if smallest < minimum or (open_minimum and smallest == minimum):
         sign = ">" if open_minimum else ">="
         raise ValueError(f"{name} contains {smallest:g}; every entry must be {sign} {minimum:g}")
     return array
+
+
+def check_together(**arrays: NDArray[np.float64]) -> tuple[int, ...]:
+    """Return the shape that arrays broadcast to, or raise.
+
+    Parameters
+    ----------
+    **arrays : ndarray
+        By the names that the caller knows.
+
+    Raises
+    ------
+    ValueError
+        If their shapes do not fit together.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> check_together(x=np.zeros((3, 1)), y=np.zeros(2))
+    (3, 2)
+    """
+    try:
+        return np.broadcast_shapes(*(array.shape for array in arrays.values()))
+    except ValueError as error:
+        said = ", ".join(f"{name} has shape {array.shape}" for name, array in arrays.items())
+        raise ValueError(f"{said}; they must broadcast") from error

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.distance import cdist
 from scipy.stats import wasserstein_distance
 
-from pbtlib.checks import check_array, check_number
+from pbtlib.checks import check_array, check_number, check_together
 
 os.environ.setdefault("POT_BACKEND_DISABLE_PYTORCH", "1")  # POT would load torch, seconds that arrays don't need
 import ot
@@ -43,9 +43,20 @@ def wasserstein_1(
     1.0
     """
     a, b = check_array("x", x, min_ndim=1), check_array("y", y, min_ndim=1)
-    u = None if x_mass is None else check_array("x_mass", x_mass, minimum=0, shape=a.shape)
-    v = None if y_mass is None else check_array("y_mass", y_mass, minimum=0, shape=b.shape)
-    return float(wasserstein_distance(a, b, u, v))
+    if a.ndim != 1 or b.ndim != 1:
+        raise ValueError(f"x and y have shapes {a.shape} and {b.shape}; they must be (N,) and (M,)")
+    return float(wasserstein_distance(a, b, _masses("x_mass", x_mass, len(a)), _masses("y_mass", y_mass, len(b))))
+
+
+def _masses(name: str, value: ArrayLike | None, n: int) -> Array:
+    """Masses of n atoms, normalised; equal where none are given."""
+    mass = np.ones(n) if value is None else check_array(name, value, minimum=0)
+    if mass.shape != (n,):
+        raise ValueError(f"{name} has shape {mass.shape}; it must be ({n},), one per atom")
+    if not 0 < mass.sum() < np.inf:
+        raise ValueError(f"{name} sums to {mass.sum():g}; each law needs some mass, and a finite one")
+    share: Array = mass / mass.sum()
+    return share
 
 
 def wasserstein_1_grid(first: ArrayLike, second: ArrayLike, step: float) -> Array:
@@ -70,9 +81,12 @@ def wasserstein_1_grid(first: ArrayLike, second: ArrayLike, step: float) -> Arra
     """
     a, b = check_array("first", first, min_ndim=1, minimum=0), check_array("second", second, min_ndim=1, minimum=0)
     check_number("step", step, minimum=0, open_minimum=True)
+    check_together(first=a, second=b)
+    if a.shape[-1] != b.shape[-1]:
+        raise ValueError(f"first has {a.shape[-1]} cells, second {b.shape[-1]}; they must be as many")
     for name, law in (("first", a), ("second", b)):
-        if not (law.sum(-1) > 0).all():
-            raise ValueError(f"{name} sums to zero; each law needs some mass")
+        if not ((law.sum(-1) > 0) & np.isfinite(law.sum(-1))).all():
+            raise ValueError(f"{name} sums to zero or beyond all numbers; each law needs some mass, and a finite one")
     a, b = a / a.sum(-1, keepdims=True), b / b.sum(-1, keepdims=True)
     distance: Array = step * np.abs(np.cumsum(a - b, axis=-1)).sum(-1)
     return distance
@@ -108,12 +122,9 @@ def bounded_lipschitz(
     a, b = check_array("x", x, min_ndim=2), check_array("y", y, min_ndim=2)
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
         raise ValueError(f"x and y have shapes {a.shape} and {b.shape}; they must be (N, D) and (M, D)")
-    u = np.full(len(a), 1 / len(a)) if x_mass is None else check_array("x_mass", x_mass, minimum=0, shape=(len(a),))
-    v = np.full(len(b), 1 / len(b)) if y_mass is None else check_array("y_mass", y_mass, minimum=0, shape=(len(b),))
-    if u.sum() <= 0 or v.sum() <= 0:
-        raise ValueError("x_mass or y_mass sums to zero; each law needs some mass")
+    u, v = _masses("x_mass", x_mass, len(a)), _masses("y_mass", y_mass, len(b))
     cost = np.minimum(cdist(a, b), 2.0)  # exact zeros; |x|² + |y|² − 2xy would cancel
-    value, log = ot.emd2(u / u.sum(), v / v.sum(), cost, numItermax=10_000_000, log=True)
+    value, log = ot.emd2(u, v, cost, numItermax=10_000_000, log=True)
     if log["warning"] is not None:
         raise RuntimeError(f"optimal transport did not converge: {log['warning']}")
     return float(value)

@@ -114,9 +114,15 @@ def effective_size(rho: ArrayLike, m: int) -> float:
     >>> effective_size([1.0, 0.0, 0.0], m=3), effective_size([1.0, 1.0, 1.0], m=3)
     (3.0, 1.0)
     """
-    check_number("m", m, integer=True, minimum=1, maximum=len(np.asarray(rho)))
+    correlation = check_array("rho", rho)
+    if correlation.ndim != 1:
+        raise ValueError(f"rho has shape {correlation.shape}; it must be a vector")
+    check_number("m", m, integer=True, minimum=1, maximum=correlation.size)
     k = np.arange(1, m)
-    return float(m / (1 + 2 * np.sum((1 - k / m) * np.asarray(rho, float)[1:m])))
+    draws = 1 + 2 * np.sum((1 - k / m) * correlation[1:m])
+    if not draws > 0:
+        raise ValueError(f"rho makes the variance of the mean {draws:g} of a draw's, over m; it must be positive")
+    return float(m / draws)
 
 
 @dataclass(frozen=True)
@@ -182,6 +188,8 @@ def fit_rate(
     -1.0
     """
     points = check_array("x", x, minimum=0, open_minimum=True, shape=(None,))
+    if points.ndim != 1:
+        raise ValueError(f"x has shape {points.shape}; it must be a vector")
     values = np.atleast_2d(check_array("errors", errors, minimum=0, shape=points.shape))
     check_number("norm", norm, integer=True, minimum=1, maximum=2)
     if values.ndim != 2 or np.unique(points).size < 2:

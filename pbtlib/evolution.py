@@ -252,7 +252,7 @@ class Threshold:
 
 
 def _check_atoms(fitness: ArrayLike, mass: ArrayLike) -> tuple[Array, Array]:
-    values = check_array("fitness", fitness, min_ndim=1)
+    values = check_array("fitness", fitness, min_ndim=1, largest=np.inf)
     weights = np.broadcast_to(check_array("mass", mass, minimum=0), values.shape)
     if not (weights.sum(-1) > 0).all():
         raise ValueError("mass sums to zero: selection needs some positive mass")
@@ -432,7 +432,7 @@ def check_fitness(fitness: ArrayLike, policy: str = "error") -> tuple[Array, NDA
     raw = np.asarray(fitness)
     suspect = raw.dtype.kind == "f" and raw.ndim > 0 and not np.isfinite(raw).all()
     if not suspect or not (dead := diverged(raw)).any():
-        return check_array("fitness", fitness, min_ndim=1), None
+        return check_array("fitness", fitness, min_ndim=1, largest=np.inf), None
     first = tuple(map(int, np.argwhere(dead)[0]))
     where = f"agent {first[-1]}" + (f" of replicate {first[:-1]}" if first[:-1] else "")
     said = f"{dead.sum()} of {dead.size} agents diverged, the first is {where}: fitness contains {raw[first]}"
@@ -441,7 +441,7 @@ def check_fitness(fitness: ArrayLike, policy: str = "error") -> tuple[Array, NDA
     if dead.all(-1).any():
         raise ValueError(f"{said}; there is a population with nobody left to take their places")
     least = np.where(dead, np.inf, raw).min(-1, keepdims=True)
-    return check_array("fitness", np.where(dead, least, raw)), dead
+    return check_array("fitness", np.where(dead, least, raw), largest=np.inf), dead
 
 
 def _check_word(name: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -583,6 +583,8 @@ class Box:
     def __post_init__(self) -> None:
         for name in ("lower", "upper"):
             object.__setattr__(self, name, _vector(name, getattr(self, name)))
+        if np.shape(self.lower) != np.shape(self.upper) and () not in (np.shape(self.lower), np.shape(self.upper)):
+            raise ValueError(f"lower = {self.lower} and upper = {self.upper}; they must be as long, or numbers")
         if not np.all(np.less_equal(self.lower, self.upper)):
             raise ValueError(f"lower = {self.lower} exceeds upper = {self.upper}; a box needs lower <= upper")
 

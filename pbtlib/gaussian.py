@@ -20,7 +20,7 @@ from scipy.linalg import expm, solve_continuous_lyapunov, solve_discrete_lyapuno
 from scipy.optimize import brentq
 from scipy.special import gammaln, logsumexp
 
-from pbtlib.checks import check_array, check_number
+from pbtlib.checks import check_array, check_number, check_together
 
 __all__ = [
     "Gaussian",
@@ -47,6 +47,9 @@ __all__ = [
 
 Array = NDArray[np.float64]
 
+MOST_GENERATIONS = 10**6
+"""Longest time of `averaged_mixture`, which keeps a law of every generation: beyond, an input is wrong rather than long."""
+
 
 def _square(name: str, value: ArrayLike, n: int | None = None) -> Array:
     array = check_array(name, value)
@@ -55,6 +58,13 @@ def _square(name: str, value: ArrayLike, n: int | None = None) -> Array:
             f"{name} has shape {array.shape}; it must be a {'square' if n is None else f'{n} × {n}'} matrix"
         )
     return array
+
+
+def _spread(name: str, value: ArrayLike, n: int) -> Array:
+    array = check_array(name, value)
+    if array.shape not in ((), (1,), (n,)):
+        raise ValueError(f"{name} has shape {array.shape}; it must be a number or a vector of {n}")
+    return np.broadcast_to(array, (n,))
 
 
 def _covariance(name: str, value: ArrayLike, n: int) -> Array:
@@ -121,6 +131,12 @@ class Kernel:
     shift: Array
     cov: Array
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "matrix", _square("matrix", self.matrix))
+        n = self.matrix.shape[0]
+        object.__setattr__(self, "shift", check_array("shift", self.shift, shape=(n,)))
+        object.__setattr__(self, "cov", _square("cov", self.cov, n))
+
 
 @dataclass(frozen=True)
 class LinearSDE:
@@ -183,8 +199,7 @@ class QuadraticFitness:
         object.__setattr__(self, "curvature", curvature)
         n = curvature.shape[0]
         for name in ("centre", "slope"):
-            value = np.broadcast_to(check_array(name, getattr(self, name)), (n,))
-            object.__setattr__(self, name, value)
+            object.__setattr__(self, name, _spread(name, getattr(self, name), n))
 
 
 # ---------------------------------------------------------------------------------------------------- training
@@ -229,7 +244,7 @@ def langevin(
     if B.ndim != 2 or B.shape[0] != A.shape[0]:
         raise ValueError(f"coupling has shape {B.shape}; it must be ({A.shape[0]}, p), one row per parameter")
     check_number("noise", noise, minimum=0)
-    c = np.broadcast_to(check_array("offset", offset), (A.shape[0],))
+    c = _spread("offset", offset, A.shape[0])
     d, p = B.shape
     matrix, shift, diffusion = np.zeros((d + p, d + p)), np.zeros(d + p), np.zeros((d + p, d + p))
     matrix[:d] = np.hstack([-A, A @ B])
@@ -505,6 +520,15 @@ class Mixture:
     means: Array
     covs: Array
 
+    def __post_init__(self) -> None:
+        weights, means = check_array("weights", self.weights, minimum=0), check_array("means", self.means, min_ndim=2)
+        k, n = means.shape[-2:]
+        if weights.shape != (k,) or means.ndim != 2:
+            raise ValueError(f"weights has shape {weights.shape}, means {means.shape}; they must be (K,) and (K, n)")
+        object.__setattr__(self, "weights", weights)
+        object.__setattr__(self, "means", means)
+        object.__setattr__(self, "covs", check_array("covs", self.covs, shape=(k, n, n)))
+
     @property
     def mean(self) -> Array:
         """Mean of the mixture, shape (n,)."""
@@ -547,7 +571,7 @@ def averaged_mixture(
     >>> bool(abs(law.weights.sum() - 1) < 1e-12), bool(0 < law.mean[0] < 2)
     (True, True)
     """
-    check_number("time", time, minimum=0)
+    check_number("time", time, minimum=0, maximum=MOST_GENERATIONS)
     check_number("beta", beta, minimum=0)
     laws, log_z = [law], list[float]()
     while (weights := generation_weights(log_z, time)) is None:
@@ -578,6 +602,11 @@ def generation_weights(log_z: list[float], time: float) -> Array | None:
     >>> generation_weights([0.0] * 40, 1.0)[:2].round(4).tolist()      # Poisson's where nothing is selected
     [0.3679, 0.3679]
     """
+    check_number("time", time, minimum=0)
+    if not isinstance(log_z, list):
+        raise TypeError(f"log_z is {log_z!r}; it must be a list of numbers")
+    if log_z:
+        check_array("log_z", log_z, shape=(len(log_z),))
     n = np.arange(len(log_z) + 1)
     if time == 0:
         return np.where(n == 0, 1.0, 0.0)
@@ -625,7 +654,9 @@ def stationary_variance(curvature: ArrayLike, sigma: ArrayLike) -> Array:
     >>> round(float(stationary_variance(curvature=2.0, sigma=0.5)), 6)
     0.5
     """
-    c, s2 = _positive("curvature", curvature), _positive("sigma", sigma) ** 2
+    c, s = _positive("curvature", curvature), _positive("sigma", sigma)
+    check_together(curvature=c, sigma=s)
+    s2 = s**2
     return s2 / 2 + np.sqrt(s2**2 / 4 + s2 / c)
 
 
@@ -657,6 +688,7 @@ def log_growth(curvature: ArrayLike, sigma: ArrayLike, height: float = 0.0) -> A
     >>> bool(log_growth([2.0, 2.0], 0.5) > log_growth([8.0, 8.0], 0.5))      # the broader of two peaks of one height
     True
     """
+    check_number("height", height)
     rate: Array = height + np.log(contraction(curvature, sigma)).sum(-1) / 2
     return rate
 
@@ -681,7 +713,9 @@ def effective_curvature(beta: ArrayLike, variance: ArrayLike, *, window: ArrayLi
     (1.0, 1.6)
     """
     b, v = check_array("beta", beta, minimum=0), check_array("variance", variance, minimum=0)
-    return b / (1 + b * v / check_array("window", window, minimum=1))
+    m = check_array("window", window, minimum=1)
+    check_together(beta=b, variance=v, window=m)
+    return b / (1 + b * v / m)
 
 
 def replicator_mutator(
@@ -715,8 +749,9 @@ def replicator_mutator(
     """
     m0, v0 = check_array("mean", mean), check_array("variance", variance, minimum=0)
     t = check_array("time", time, minimum=0)
+    check_together(mean=m0, variance=v0, time=t)
     check_number("curvature", curvature, minimum=0, open_minimum=True)
-    check_number("sigma", sigma, minimum=0, open_minimum=True)
+    check_number("sigma", sigma, minimum=1e-150)
     check_number("centre", centre)
     limit, x = sigma / np.sqrt(curvature), sigma * np.sqrt(curvature) * t
     a, tanh, decay = v0 / limit, np.tanh(x), np.exp(-np.minimum(x, 350.0))

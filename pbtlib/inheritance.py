@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import eigh
 from scipy.optimize import brentq
 
-from pbtlib.checks import check_array, check_number
+from pbtlib.checks import check_array, check_number, check_together
 
 __all__ = ["Ladder", "from_series", "gaussian", "lazy", "perron"]
 
@@ -54,6 +54,7 @@ def gaussian(offset: ArrayLike, variance: ArrayLike, memory: ArrayLike, beta: fl
     check_number("beta", beta, minimum=0, open_minimum=True)
     delta, v = check_array("offset", offset), check_array("variance", variance, minimum=0)
     q = check_array("memory", memory, minimum=0)
+    check_together(offset=delta, variance=v, memory=q)
     if not (q < 1).all():
         raise ValueError(f"memory contains {q.max():g}; every entry must be < 1")
     k = 2.0 * beta
@@ -64,6 +65,14 @@ def gaussian(offset: ArrayLike, variance: ArrayLike, memory: ArrayLike, beta: fl
     V = np.where(half >= 0, load / (root + np.abs(half)), (root + np.abs(half)) / k)
     grown = 1 + k * V
     return -np.log(grown) / k - delta**2 * (1 - q) ** 2 * grown / (grown - q) ** 2
+
+
+def _atoms(law: ArrayLike, fitness: ArrayLike) -> tuple[Array, Array]:
+    """Masses, all positive, and fitness of finitely many states."""
+    mu, F = check_array("law", law, minimum=0, open_minimum=True), check_array("fitness", fitness)
+    if mu.ndim != 1 or F.shape != mu.shape:
+        raise ValueError(f"law has shape {mu.shape}, fitness {F.shape}; both must be (n,)")
+    return mu, F
 
 
 def perron(kernel: ArrayLike, law: ArrayLike, fitness: ArrayLike, beta: float = 1.0) -> float:
@@ -91,10 +100,11 @@ def perron(kernel: ArrayLike, law: ArrayLike, fitness: ArrayLike, beta: float = 
     True
     """
     check_number("beta", beta, minimum=0, open_minimum=True)
-    mu = check_array("law", law, minimum=0, open_minimum=True)
+    mu, F = _atoms(law, fitness)
     n = mu.size
-    K = check_array("kernel", kernel, shape=(n, n), minimum=0)
-    F = check_array("fitness", fitness, shape=(n,))
+    K = check_array("kernel", kernel, minimum=0)
+    if K.shape != (n, n):
+        raise ValueError(f"kernel has shape {K.shape}, law {mu.shape}; it must be ({n}, {n})")
     if not np.allclose(K.sum(1), 1, atol=1e-9):
         raise ValueError(f"kernel has a row that sums to {K.sum(1)[np.argmax(abs(K.sum(1) - 1))]:g}; it must sum to 1")
     flow = mu[:, None] * K
@@ -128,8 +138,7 @@ def lazy(law: ArrayLike, fitness: ArrayLike, memory: float, beta: float = 1.0) -
     """
     check_number("beta", beta, minimum=0, open_minimum=True)
     check_number("memory", memory, minimum=0, maximum=1, open_maximum=True)
-    mu = check_array("law", law, minimum=0, open_minimum=True)
-    F = check_array("fitness", fitness, shape=mu.shape)
+    mu, F = _atoms(law, fitness)
     mu, w = mu / mu.sum(), np.exp(beta * (F - F.max()))  # the largest weight is 1
 
     def excess(rho: float) -> float:
@@ -190,7 +199,9 @@ def from_series(fitness: ArrayLike, beta: float = 1.0, steps: int = 2) -> Ladder
     """
     check_number("beta", beta, minimum=0, open_minimum=True)
     check_number("steps", steps, integer=True, minimum=1)
-    F = check_array("fitness", fitness, min_ndim=2)
+    F = check_array("fitness", fitness)
+    if F.ndim != 2:
+        raise ValueError(f"fitness has shape {F.shape}; it must be (agents, readings)")
     agents, readings = F.shape
     if agents < 2 or readings < steps:
         raise ValueError(f"fitness has shape {F.shape}; it needs at least 2 agents and steps = {steps} readings")

@@ -267,10 +267,10 @@ def propagator(model: Model, time: float) -> Array:
 
 
 def _check_law(mass: Array, model: Model, minimum: float = 0.0) -> Array:
-    shape = (model.theta.n, model.h.n)
-    if np.shape(mass) != shape:
-        raise ValueError(f"mass has shape {np.shape(mass)}; the model's grid is {shape}")
-    return check_array("mass", mass, minimum=minimum)
+    law, shape = check_array("mass", mass, minimum=minimum), (model.theta.n, model.h.n)
+    if law.shape != shape:
+        raise ValueError(f"mass has shape {law.shape}; the model's grid is {shape}")
+    return law
 
 
 # ---------------------------------------------------------------------------------------------------- the limits
@@ -348,6 +348,8 @@ def algorithm_1(
     ((4, 41, 41), True)
     """
     check_number("n_updates", n_updates, integer=True, minimum=0)
+    if inner_time is not None:
+        check_number("inner_time", inner_time, minimum=0)
     check_number("tau", tau, minimum=0, maximum=1, open_minimum=True)
     train = propagator(model, tau if inner_time is None else inner_time)
     laws = [_check_law(mass, model)]

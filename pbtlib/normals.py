@@ -18,6 +18,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from pbtlib.checks import check_number
+
 __all__ = ["COMPILE", "draw_key", "fill", "normals"]
 
 
@@ -150,6 +152,9 @@ def draw_key(rng: np.random.Generator) -> np.uint64:
 
 def normals(key: int, agents: int, count: int, *, agent: int = 0, first: int = 0) -> NDArray[np.float64]:
     """Return normals first … first + count − 1 of agents agent … agent + agents − 1, shape (count, agents)."""
+    for name, value, least in (("agents", agents, 1), ("count", count, 1), ("agent", agent, 0), ("first", first, 0)):
+        check_number(name, value, integer=True, minimum=least, maximum=2**53)
+    check_number("key", key, integer=True, minimum=0, maximum=2**64 - 1)
     start, stop = first // 4, -(-(first + count) // 4)
     z = np.empty((stop - start, 6, agents))
     for block in range(start, stop):

@@ -95,6 +95,7 @@ class Experiment:
         check_number("generations", self.generations, integer=True, minimum=1)
         check_number("m", self.m, integer=True, minimum=1, maximum=self.n_steps // self.setting.episode_cap)
         check_number("sigma", self.sigma, minimum=0)
+        check_number("q", self.q, minimum=0, maximum=0.5, open_minimum=True)
         if self.mode not in MODES:
             raise ValueError(f"mode is {self.mode!r}; allowed are {', '.join(map(repr, MODES))}")
 

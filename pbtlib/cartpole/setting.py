@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pbtlib.checks import check_array, check_number
+from pbtlib.checks import check_array, check_number, check_together
 
 __all__ = [
     "LAYERS",
@@ -163,6 +163,7 @@ def multiply(h: ArrayLike, factor: ArrayLike) -> NDArray[np.float64]:
     """
     scaled = check_array("h", h, shape=(3,))
     times = check_array("factor", factor, minimum=0)
+    check_together(h=scaled, factor=times)
     values = LOWER + (UPPER - LOWER) * (1 + scaled) / 2
     logarithmic = np.array([True, False, False])
     moved = np.where(logarithmic, values + np.log10(times), values * times)
@@ -178,7 +179,9 @@ def exploration(t: ArrayLike, decay: ArrayLike) -> NDArray[np.float64]:
     >>> exploration([0, 1_000_000], 1000).round(3).tolist()
     [1.0, 0.01]
     """
-    epsilon: NDArray[np.float64] = 0.01 + 0.99 * np.exp(-np.asarray(t) / np.asarray(decay))
+    steps, scale = check_array("t", t, minimum=0), check_array("decay", decay, minimum=0, open_minimum=True)
+    check_together(t=steps, decay=scale)
+    epsilon: NDArray[np.float64] = 0.01 + 0.99 * np.exp(-steps / scale)
     return epsilon
 
 

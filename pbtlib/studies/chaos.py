@@ -22,6 +22,7 @@ from pbtlib.cartpole import population
 from pbtlib.cartpole.experiment import Experiment, initial_population, operators
 from pbtlib.cartpole.population import Population, Trace
 from pbtlib.cartpole.setting import Setting
+from pbtlib.checks import check_number
 from pbtlib.evolution import Gibbs, Jump, Selection, stream
 from pbtlib.loop import evolve
 from pbtlib.studies.study import Run, Study
@@ -76,6 +77,13 @@ class Design:
     beta: float = 0.1
     sigma: float = 0.1
     episode_cap: int = 50
+
+    def __post_init__(self) -> None:
+        for name in ("n_steps", "generations", "m", "episode_cap"):
+            check_number(name, getattr(self, name), integer=True, minimum=1)
+        check_number("q", self.q, minimum=0, maximum=0.5, open_minimum=True)
+        for name in ("beta", "sigma"):
+            check_number(name, getattr(self, name), minimum=0)
 
 
 @dataclass(frozen=True)

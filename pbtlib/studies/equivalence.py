@@ -85,6 +85,10 @@ class Design:
     n_steps: int = 250
     generations: int = 6
 
+    def __post_init__(self) -> None:
+        for name in ("n_agents", "n_steps", "generations"):
+            check_number(name, getattr(self, name), integer=True, minimum=1)
+
 
 SIZES = {"paper": (10, Design()), "quick": (2, Design(n_agents=3, n_steps=130, generations=2))}
 """Number of seeds and design, of what the book shows, and of what takes some seconds."""

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from pbtlib import results
 from pbtlib.cartpole import population
 from pbtlib.cartpole.experiment import Experiment, initial_population, run
-from pbtlib.checks import check_array, check_number
+from pbtlib.checks import check_array, check_number, check_together
 from pbtlib.evolution import stream
 from pbtlib.studies.study import Run, Study
 
@@ -61,6 +61,7 @@ class Design:
         check_number("n_agents", self.n_agents, integer=True, minimum=2)
         check_number("n_steps", self.n_steps, integer=True, minimum=1)
         check_number("initial", self.initial, integer=True, minimum=0)
+        check_number("seed", self.seed, integer=True, minimum=0)
         check_number("late", self.late, integer=True, minimum=0, maximum=100)
 
 
@@ -222,6 +223,7 @@ def latest(returns: ArrayLike, age: float, m: int) -> Array:
     [10.0, 20.0]
     """
     check_number("m", m, integer=True, minimum=1)
+    check_number("age", age, minimum=0)
     x = check_array("returns", returns, minimum=0, min_ndim=1)
     ended = ((np.cumsum(x, -1) <= age) & (x > 0)).sum(-1, keepdims=True)
     index = ended - m + np.arange(m)
@@ -247,6 +249,8 @@ def local_mean(returns: ArrayLike, low: float, high: float) -> Array:
     >>> float(local_mean([10, 20, 30, 0], 0, 25))      # of those that begin at 0 and at 10
     15.0
     """
+    check_number("low", low)
+    check_number("high", high, minimum=low)
     x = check_array("returns", returns, minimum=0, min_ndim=1)
     begin = np.cumsum(x, -1) - x
     chosen = (begin >= low) & (begin < high) & (x > 0)
@@ -279,6 +283,11 @@ def window_errors(estimate: ArrayLike, reference: ArrayLike) -> tuple[Array, Arr
     (1.0, 2.0, 0.0)
     """
     w, f = check_array("estimate", estimate, min_ndim=1), check_array("reference", reference, min_ndim=1)
+    if w.shape[-1] != f.shape[-1] or w.shape[-1] < 2:
+        raise ValueError(
+            f"estimate has shape {w.shape}, reference {f.shape}; both must end in the same agents, 2 or more"
+        )
+    check_together(estimate=w, reference=f)
     difference, n = w - f, w.shape[-1]
     bias = difference.mean(-1)
     return bias, w.var(-1, ddof=1), bias**2 - difference.var(-1, ddof=1) / n
@@ -306,6 +315,9 @@ def relaxation_time(times: ArrayLike, curve: ArrayLike, level: ArrayLike, tolera
     2.0
     """
     t, c = check_array("times", times, min_ndim=1), check_array("curve", curve, min_ndim=1)
-    outside = np.abs(c - np.asarray(level, float)[..., None]) > tolerance
+    check_number("tolerance", tolerance, minimum=0)
+    if t.shape != c.shape[-1:]:
+        raise ValueError(f"times has shape {t.shape}, curve {c.shape}; the curve must end in the times")
+    outside = np.abs(c - check_array("level", level)[..., None]) > tolerance
     after_last = np.where(outside.any(-1), len(t) - np.argmax(outside[..., ::-1], -1), 0)
     return np.append(t, np.inf)[after_last]

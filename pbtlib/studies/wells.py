@@ -101,7 +101,10 @@ class Setting:
         for name in ("agents", "updates"):
             check_number(name, getattr(self, name), integer=True, minimum=1)
         check_number("steps", self.steps, integer=True, minimum=0)
-        check_number("box", self.box, minimum=0)
+        for name in ("beta", "sigma", "box"):
+            check_number(name, getattr(self, name), minimum=0)
+        check_number("dt", self.dt, minimum=0, open_minimum=True)
+        check_number("replicates", self.replicates, integer=True)
         check_number("tau", self.tau, minimum=0, maximum=1, open_minimum=True)
         if self.steps and not round(self.steps * self.tau):
             raise ValueError(
