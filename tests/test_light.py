@@ -17,7 +17,7 @@ from book.execute import CHAPTERS
 from book.light import needed, size, without_the_unneeded
 from book.pictures.kernel import with_palette
 from book.sharing import description, sitemap, tags
-from book.takeaway import chromium, open_page
+from book.takeaway import open_page
 
 HTML = BUILD / "html"
 PAGES = pytest.mark.parametrize("name", [*toc_files(), "search", "genindex"])
@@ -25,9 +25,8 @@ FEW = 6000
 
 
 @pytest.fixture(scope="module")
-def browser(pages):
-    with chromium() as started:
-        yield started
+def browser(pages, browser):
+    return browser
 
 
 @cache

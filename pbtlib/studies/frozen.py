@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from pbtlib import results
 from pbtlib.cartpole import population
 from pbtlib.cartpole.experiment import Experiment, initial_population, run
+from pbtlib.cartpole.setting import COORDINATES
 from pbtlib.checks import check_array, check_number
 from pbtlib.evolution import stream
 from pbtlib.studies.study import Run, Study
@@ -65,7 +66,6 @@ class Design:
 
 
 CORNERS = list(itertools.product((-1.0, 1.0), repeat=3))
-COORDINATES = ["log10 learning rate", "exploration decay", "batch size"]
 
 SIZES = {"paper": Design(), "quick": Design(n_agents=2, n_steps=500, initial=2, late=0)}
 """What the book shows, and what takes some seconds."""
@@ -165,7 +165,7 @@ def pack(runs: Sequence[Run], made: Mapping[Run, xr.Dataset]) -> xr.Dataset:
             returns[k, :, : record.sizes["episode"]], h[k] = record["returns"], record["h"]
     return xr.Dataset(
         {"returns": (("point", "agent", "episode"), returns), "h": (("point", "coordinate"), h)},
-        coords={"kind": ("point", [run_.setting.kind for run_ in runs]), "coordinate": COORDINATES},
+        coords={"kind": ("point", [run_.setting.kind for run_ in runs]), "coordinate": list(COORDINATES)},
     )
 
 
