@@ -182,18 +182,10 @@ def again(path: str | Path) -> float:
 
 
 STUDY = Study(
-    name="frozen",
-    title="CartPole: what a window of episodes measures",
-    file="cartpole_frozen.nc",
-    page="cartpole_open",
-    seconds={"quick": 10, "paper": 155},
-    plan=plan,
-    compute=compute,
-    pack=pack,
-    describe=describe,
-    again=again,
-    agreement=0.7,
-)
+    name="frozen", title="CartPole: what a window of episodes measures", file="cartpole_frozen.nc",
+    page="cartpole_open", seconds={"quick": 10, "paper": 155}, plan=plan, compute=compute, pack=pack,
+    describe=describe, again=again, agreement=0.7,
+)  # fmt: skip
 
 
 # ---------------------------------------------------------------------------------------------- estimators
