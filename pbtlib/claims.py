@@ -182,8 +182,8 @@ class Verdict:
         (0.98, 2.0)
         """
         value, arrays = self.shown, self._arrays()
-        slack = {"bound": value["tolerance"], "relation": self.relation, "z": 1.0}
-        if self.control_outcome != "fails" or compare(value["control"], value["predicted"], **slack) < 0:
+        here = compare(value["control"], value["predicted"], 0.0, value["tolerance"], relation=self.relation, z=1.0)
+        if self.control_outcome != "fails" or here < 0:
             return value
         at = _furthest(arrays[4] - arrays[1], arrays[3], self.relation)
         return dict(zip(_NUMBERS, (float(array.flat[at]) for array in arrays), strict=True))
