@@ -171,21 +171,43 @@ class Verdict:
         at = _furthest(arrays[0] - arrays[1], arrays[3], self.relation)
         return dict(zip(_NUMBERS, (float(array.flat[at]) for array in arrays), strict=True))
 
+    @property
+    def caught(self) -> dict[str, float]:
+        """The same of an entry where the control comes out the other way: of that entry if it does there.
+
+        Examples
+        --------
+        >>> verdict = judge("em-weak-order", measured=[1, 0.98], predicted=1, uncertainty=0.01, control=[2, 0.98])
+        >>> verdict.shown["control"], verdict.caught["control"]
+        (0.98, 2.0)
+        """
+        value, arrays = self.shown, self._arrays()
+        here = compare(value["control"], value["predicted"], 0.0, value["tolerance"], relation=self.relation, z=1.0)
+        if self.control_outcome != "fails" or here < 0:
+            return value
+        at = _furthest(arrays[4] - arrays[1], arrays[3], self.relation)
+        return dict(zip(_NUMBERS, (float(array.flat[at]) for array in arrays), strict=True))
+
     def _arrays(self) -> tuple[NDArray[Any], ...]:
         return np.broadcast_arrays(*(np.asarray(getattr(self, name), float) for name in _NUMBERS))
 
     @property
     def numbers(self) -> str:
         """What was measured, in words and one number each."""
-        record, value = ledger()[self.id], self.shown
-        scale = value["uncertainty"] or value["tolerance"]
-        said = {name: in_digits(number, scale) for name, number in value.items()}
+        record, value, caught = ledger()[self.id], self.shown, self.caught
+        said, told = (
+            {name: in_digits(number, entry["uncertainty"] or entry["tolerance"]) for name, number in entry.items()}
+            for entry in (value, caught)
+        )
         spread = f" ± {said['uncertainty']}" if value["uncertainty"] else ""
         many = f" (the least favourable of {self.size})" if self.size > 1 else ""
         other = "model of which it is true" if record.status == "disagrees" else record.control
+        there = " there" if many else ""
+        if caught != value:
+            there = f" at another, where {SIGNS[self.relation]}{told['predicted']} is predicted"
         return (
             f"Measured {said['measured']}{spread}{many}, predicted {SIGNS[self.relation]}{said['predicted']}. "
-            f"A {other} gives {said['control']}{' there' if many else ''}."
+            f"A {other} gives {told['control']}{there}."
         )
 
     @property

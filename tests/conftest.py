@@ -13,6 +13,7 @@ from book import build
 from book.browser import NONE, chromium_path
 from book.build import BUILD
 from book.execute import ROOT
+from book.takeaway import chromium
 
 LONGEST = ("test_takeaway.py", "test_browser.py")
 
@@ -51,16 +52,26 @@ def pytest_collection_modifyitems(items):
 
 
 @pytest.fixture(scope="session")
-def pages():
-    """The folder of the built pages, on a machine with a browser to look at them; returns both."""
-    browser = chromium_path()
-    if browser is None:
+def installed():
+    """A machine with a Chromium."""
+    if chromium_path() is None:
         if os.environ.get("CI"):
             pytest.fail("CI must have a Chromium for the tests of the pages")
         pytest.skip(NONE)
+
+
+@pytest.fixture(scope="session")
+def pages(installed):
+    """The built pages, on a machine with a browser to look at them."""
     if not (BUILD / "html" / "index.html").is_file():
         pytest.fail("the book is not built; run `make book` first")
-    return BUILD / "html", browser
+
+
+@pytest.fixture(scope="module")
+def browser(installed):
+    """A headless Chromium that runs."""
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture(scope="session")

@@ -8,10 +8,9 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import sync_playwright
 
 from book.build import BUILD, toc_files
-from book.takeaway import FLAGS, open_page
+from book.takeaway import open_page
 from pbtlib.claims import ledger
 
 HTML = BUILD / "html"
@@ -21,11 +20,8 @@ STANDARD = {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"
 
 
 @pytest.fixture(scope="module")
-def browser(pages):
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=pages[1], args=list(FLAGS))
-        yield started
-        started.close()
+def browser(pages, browser):
+    return browser
 
 
 def visit(browser, name, **context):

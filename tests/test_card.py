@@ -96,13 +96,14 @@ def test_a_card_says_how_far_its_verdict_reaches(drawn):
         "code check",
         "Student's quantile of 8 replicates",
         "a bound of 0.010 (estimated)",
-        "A rival formula gives 3.000 there. It is caught at others.",
+        "A rival formula gives 1.500 at another, where at least 2.000 is predicted.",
         "the least favourable of 2",
         "true by construction",
         "Only so far:",
     ):
         assert words in html
     assert "proved" not in html
+    assert 'class="control"' not in html, "it has no place beside the entry shown"
 
 
 def test_every_code_check_and_every_weak_word_of_the_ledger_is_one_of_a_computation():

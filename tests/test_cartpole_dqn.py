@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from pbtlib.cartpole import dqn
+from pbtlib.cartpole.population import new_population
 from pbtlib.cartpole.setting import (
     LAYERS,
     LOWER,
@@ -22,10 +23,15 @@ from pbtlib.cartpole.setting import (
 )
 
 
+def fresh(seed=0, setting=None):
+    """An agent that has not begun."""
+    return dqn.revive(new_population([[0.0, 0.0, 0.0]], np.random.default_rng(seed), setting), 0)
+
+
 def agent_after(n_steps, seed=0, h=(0.0, 0.0, 0.0), **setting):
     """An agent, its returns and its setting after some steps."""
     common = Setting(**setting)
-    agent = dqn.new_agent(initial_weights(np.random.default_rng(seed)), common)
+    agent = fresh(seed, common)
     return agent, dqn.train(agent, decode(h), n_steps, np.random.default_rng(seed + 1), common)
 
 
@@ -52,14 +58,19 @@ def test_a_factor_acts_in_own_units_and_stops_at_the_box(rng):
     np.testing.assert_allclose(multiply(h, [1.0, 1.2, 0.8])[:, 0], h[:, 0], atol=1e-12)
     assert (multiply(h, 100.0) == 1).all()
     assert (multiply(h, 1e-4) == -1).all()
-    with pytest.raises(ValueError, match="factor"):
-        multiply(h, -1.0)
 
 
+@pytest.mark.parametrize("factor", [0.0, -1.0, [1.2, 0.0, 0.8], np.nan])
+def test_a_factor_that_is_not_positive_is_refused(factor):
+    with pytest.raises(ValueError, match=r"^factor "):
+        multiply(np.zeros(3), factor)
+
+
+@pytest.mark.parametrize("take", [decode, lambda h: multiply(h, 1.2)], ids=["decode", "multiply"])
 @pytest.mark.parametrize("h", [[0, 0, 1.01], [np.nan, 0, 0], [0, 0], []])
-def test_hyperparameters_outside_the_box_are_refused(h):
+def test_hyperparameters_outside_the_box_are_refused(take, h):
     with pytest.raises(ValueError, match=r"^h "):
-        decode(h)
+        take(h)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +141,7 @@ def test_the_loss_is_equation_41(seed, size, gamma):
 
 @pytest.mark.parametrize("stored", [0, 1, 149, 150, 151, 449, 450])
 def test_the_replay_holds_the_last_transitions(stored):
-    replay = dqn.Replay.empty(150)
+    replay = fresh(setting=Setting(capacity=150)).replay
     for n in range(stored):
         replay.store(np.full(4, n, np.float32), n % 2, 1.0, np.full(4, n + 1, np.float32), n % 3 == 0)
     assert len(replay) == min(stored, 150)
@@ -145,7 +156,7 @@ def test_the_replay_holds_the_last_transitions(stored):
 
 
 def test_a_sample_has_no_transition_twice(rng):
-    replay = dqn.Replay.empty(200)
+    replay = fresh(setting=Setting(capacity=200)).replay
     for n in range(200):
         replay.store(np.full(4, n, np.float32), 0, 1.0, np.zeros(4, np.float32), False)
     for _ in range(50):
@@ -156,7 +167,7 @@ def test_a_sample_has_no_transition_twice(rng):
 
 
 def test_nothing_is_learned_before_the_replay_holds_a_batch():
-    start = initial_weights(np.random.default_rng(0))
+    start = dqn.pack(fresh().network.parameters())
     before, _ = agent_after(79)
     after, _ = agent_after(80)
     np.testing.assert_array_equal(dqn.pack(list(before.network.parameters())), start)

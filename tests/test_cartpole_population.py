@@ -366,7 +366,7 @@ def oracle(state, n_steps, seed=0, setting=None, h=None):
     common, hyper = setting or Setting(), decode(state.h) if h is None else h
     made = []
     for i, child in enumerate(stream(seed, 0, "train").spawn(len(state.h))):
-        agent = dqn.new_agent(state.theta[i], common)
+        agent = dqn.revive(state, i)
         returns = dqn.train(agent, hyper.agent(i), n_steps, FloydStream(child), common)
         made.append((agent, returns))
     return made

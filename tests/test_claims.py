@@ -236,6 +236,17 @@ def test_the_numbers_shown_are_of_one_entry(book):
     found = judge("two", measured=[2.0, 2.03], predicted=[2, 2], uncertainty=0.01, control=[9.0, 3.0])
     assert found.shown == {"measured": 2.03, "predicted": 2, "uncertainty": 0.01, "tolerance": 0.05, "control": 3}
     assert found.line.startswith("Holds: Two is two. Measured 2.030 ± 0.010")
+    assert found.line.endswith("A broken model gives 3.000 there.")
+
+
+def test_a_control_is_shown_where_it_fails(book):
+    """The entry that favours the claim least need not be the one that tells the control."""
+    numbers = {"predicted": [2, 5], "uncertainty": 0.01, "control": [2.03, 9]}
+    found = judge("two", measured=[2.03, 5.0], **numbers)
+    assert found.line.endswith("Measured 2.030 ± 0.010 (the least favourable of 2), predicted 2.000. "
+                               "A broken model gives 9.000 at another, where 5.000 is predicted.")  # fmt: skip
+    undecided = judge("two", measured=[2.03, 5.0], **numbers | {"control": [2.0, 5.01]})
+    assert undecided.line.endswith("A broken model gives 2.000 there. Recorded: Holds.")
 
 
 @pytest.mark.parametrize(

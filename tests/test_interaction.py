@@ -1,20 +1,19 @@
 """Sliders, the landing page, previews and the search; the numbers behind the sliders, computed a second time."""
 
-import ast
 import itertools
 import json
 import re
-import symtable
 
 import numpy as np
 import pytest
 import test_browser
+from chapter_code import defined
 from scipy import integrate, stats
 from test_browser import visit
 
 from book import numbers as reading
 from book.build import BUILD
-from book.execute import FIGURES, TWINS, code_cells, from_twin
+from book.execute import FIGURES
 from pbtlib import results
 from pbtlib.studies import sweep
 from pbtlib.training import Particles
@@ -34,33 +33,6 @@ PLACES = {
 }
 
 # ---------------------------------------------------------------------------------------------- the numbers
-
-
-def cells(chapter, *wanted):
-    """What a chapter's cells define under these names, from running only the statements that they need."""
-    statements = [
-        ast.unparse(statement)
-        for cell in code_cells(from_twin(TWINS / f"{chapter}.md"))
-        for statement in ast.parse(cell.source).body
-    ]
-    needed, kept = set(wanted), []
-    for code in reversed(statements):
-        table = symtable.symtable(code, chapter, "exec")
-        bound = {s.get_name() for s in table.get_symbols() if s.is_assigned() or s.is_imported() or s.is_namespace()}
-        if bound & needed:
-            needed = (needed - bound) | used(table)
-            kept.append(code)
-    namespace = {}
-    for code in reversed(kept):
-        exec(code, namespace)
-    return [namespace[name] for name in wanted]
-
-
-def used(table):
-    """Names of the module that a piece of code looks up, in its functions too."""
-    here = table.get_type() == "module"
-    names = {s.get_name() for s in table.get_symbols() if s.is_referenced() and (here or s.is_global())}
-    return names.union(*map(used, table.get_children()))
 
 
 def drawn(panel, label):
@@ -108,7 +80,7 @@ def plain_sawtooth(rng, steps, beta, runs=30, agents=10_000, updates=4):
 
 
 def test_sawtooth_is_what_plain_numpy_gives(rng):
-    (teeth,) = cells("02_1_mechanism", "teeth")
+    (teeth,) = defined("02_1_mechanism", "teeth")
     _, distance, _ = teeth(10, 1.0, agents=100_000, updates=4)
     right, wrong = (plain_sawtooth(rng, 10, beta) for beta in (1.0, 1.5))
     seen = np.log(drawn(distance, "median")[1].reshape(4, -1)[:, [0, -1]].T)
@@ -122,7 +94,7 @@ def test_sawtooth_is_what_plain_numpy_gives(rng):
 
 
 def test_many_agents_settle_on_what_a_plain_population_gives(rng):
-    crowd, marginals, grid = cells("02_2_many_agents", "crowd", "marginals", "axis_h")
+    crowd, marginals, grid = defined("02_2_many_agents", "crowd", "marginals", "axis_h")
 
     def population(n, updates):
         theta, h = 1.5 + rng.standard_normal(n) / 2, -1 + rng.standard_normal(n) / 2
@@ -168,7 +140,7 @@ def kinetic_by_finite_differences(epsilon, cells, time=1.0):
 
 
 def test_two_time_scales_follow_another_solver_and_an_exact_recursion():
-    (two_clocks,) = cells("03_two_time_scales", "two_clocks")
+    (two_clocks,) = defined("03_two_time_scales", "two_clocks")
     at = two_clocks((1.0, 0.5), (1, 2))
 
     def moments(epsilon, label):
@@ -205,7 +177,7 @@ def test_two_time_scales_follow_another_solver_and_an_exact_recursion():
 
 
 def test_bias_noise_is_an_integral_over_the_equilibrium():
-    (cut_at,) = cells("noise_that_pays", "cut_at")
+    (cut_at,) = defined("noise_that_pays", "cut_at")
     nodes, weights = np.polynomial.hermite_e.hermegauss(120)
     weights = weights / weights.sum()
 
@@ -226,7 +198,7 @@ def test_bias_noise_is_an_integral_over_the_equilibrium():
 
 
 def test_rounds_of_many_steps_in_one_draw_have_the_law_of_the_single_steps():
-    few, training, split = cells("luck_and_tuning", "few", "training", "split")
+    few, training, split = defined("luck_and_tuning", "few", "training", "split")
     k, n, s, agents = 5, 20, 0.1, 4000
     (X, y), (V, w) = split(k)
     eigenvectors, rng = np.linalg.eigh(X.T @ X / 30)[1], np.random.default_rng(1)
@@ -253,7 +225,7 @@ def test_rounds_of_many_steps_in_one_draw_have_the_law_of_the_single_steps():
 
 
 def test_inherited_luck_shows_what_the_populations_say():
-    dumbbells, few, order = cells("luck_and_tuning", "dumbbells", "few", "order")
+    dumbbells, few, order = defined("luck_and_tuning", "dumbbells", "few", "order")
     says, left, right = dumbbells(500, 0.03)
     x, anew = drawn(left, "trained anew")
     assert list(x) == list(range(1, 25))
@@ -265,7 +237,7 @@ def test_inherited_luck_shows_what_the_populations_say():
 
 
 def test_the_journey_shows_agents_their_mean_and_on_which_side_they_are():
-    moment, gradient, cloud = cells("noise_that_pays", "moment", "gradient", "cloud")
+    moment, gradient, cloud = defined("noise_that_pays", "moment", "gradient", "cloud")
     sides = set()
     for k in (0, 4, 20):
         says, plane, _ = moment(k)
@@ -279,7 +251,7 @@ def test_the_journey_shows_agents_their_mean_and_on_which_side_they_are():
 
 
 def test_worth_of_luck_is_an_integral_over_the_weights():
-    (luck,) = cells("03_1_bilevel", "luck")
+    (luck,) = defined("03_1_bilevel", "luck")
     for h, s in itertools.product((-2.0, 0.5), (0.4, 2.0)):
         says, left, right = luck(h, s)
         product = stats.norm(h, s / 2).pdf
@@ -296,7 +268,7 @@ def test_worth_of_luck_is_an_integral_over_the_weights():
 
 
 def test_which_peak_is_what_selecting_and_mutating_for_long_leaves():
-    (which_peak,) = cells("two_peaks", "which_peak")
+    (which_peak,) = defined("two_peaks", "which_peak")
     x = np.linspace(-5, 5, 401)
     weights = np.exp(np.maximum(1 - 10 * (x + 2) ** 2, 0.5 - (x - 2) ** 2))
     for factor in (0.7, 1.5):
@@ -317,7 +289,7 @@ def test_which_peak_is_what_selecting_and_mutating_for_long_leaves():
 
 
 def test_theorem_10_is_the_solution_of_the_averaged_equation():
-    (under_the_bound,) = cells("04_convergence", "under_the_bound")
+    (under_the_bound,) = defined("04_convergence", "under_the_bound")
     x = np.linspace(-5, 7, 361)
     gap = np.where(x < 0.5, 0.5, 1.0) * (x - 0.5) ** 2
     start = stats.norm.pdf(x, 2, 0.5)
@@ -354,7 +326,7 @@ def stored_generation(name, generation):
 
 
 def test_the_cartpole_cloud_is_the_stored_population():
-    (cloud,) = cells("05_2_cartpole", "cloud")
+    (cloud,) = defined("05_2_cartpole", "cloud")
 
     def misplaced(parts, population):
         """Share of the drawn agents that are not in the population at that fitness."""
@@ -382,7 +354,7 @@ def test_the_cartpole_cloud_is_the_stored_population():
 
 
 def test_the_landing_page_shows_training_and_copying():
-    theta, h, family = cells("e2_mechanism", "small_population")[0]()
+    theta, h, family = defined("e2_mechanism", "small_population")[0]()
     updates, every = 12, 11
     assert theta.shape == (every * updates + 1, 48, 2)
     z = []

@@ -1,23 +1,26 @@
 """Pages that weigh little, are at home where they are shared, and can be taken along: on the built pages."""
 
 import re
+import tomllib
 from functools import cache
 from io import BytesIO
 from urllib.parse import unquote, urldefrag
 
 import numpy as np
 import pytest
+import yaml
 from docutils import nodes
 from PIL import Image
 
+import pbtlib
 from benchmarks.pages import LANDING, measured, served
 from book.build import BUILD, story_pages, toc_files
 from book.citing import CITATION, book_entry, entries
-from book.execute import CHAPTERS
+from book.execute import CHAPTERS, ROOT, TWINS
 from book.light import needed, size, without_the_unneeded
 from book.pictures.kernel import with_palette
 from book.sharing import description, sitemap, tags
-from book.takeaway import chromium, open_page
+from book.takeaway import open_page
 
 HTML = BUILD / "html"
 PAGES = pytest.mark.parametrize("name", [*toc_files(), "search", "genindex"])
@@ -25,9 +28,8 @@ FEW = 6000
 
 
 @pytest.fixture(scope="module")
-def browser(pages):
-    with chromium() as started:
-        yield started
+def browser(pages, browser):
+    return browser
 
 
 @cache
@@ -143,9 +145,16 @@ def test_figures_are_sharp_and_keep_their_place(pages):
     assert shown > 50
 
 
+def share_still_blue(light, dark):
+    """Of the pixels that are blue in the light, how many are in the dark."""
+    blue, seen = (colours[..., 2] - colours[..., 0] > 40 for colours in (light, dark))
+    assert blue.any()
+    return seen[blue].mean()
+
+
 def test_a_figure_is_at_home_in_the_dark(browser):
-    """What is white in it becomes the page, and blue stays blue."""
-    means = {}
+    """What is white in it becomes the page, and blue stays blue, as it would not if colours were only inverted."""
+    shots = {}
     for scheme in ("light", "dark"):
         page = browser.new_context(color_scheme=scheme).new_page()
         open_page(page, HTML / "chapters/02_1_mechanism.html")
@@ -157,10 +166,12 @@ def test_a_figure_is_at_home_in_the_dark(browser):
         corner = colours[:4, :4].reshape(-1, 3).mean(0)
         page_colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert np.allclose(corner, [int(v) for v in re.findall(r"\d+", page_colour)[:3]], atol=6)
-        means[scheme] = colours.mean()
+        shots[scheme] = colours
         page.context.close()
-    assert means["light"] > 200
-    assert means["dark"] < 90
+    assert shots["light"].mean() > 200
+    assert shots["dark"].mean() < 90
+    assert share_still_blue(**shots) > 0.8
+    assert share_still_blue(shots["light"], 255 - shots["light"]) < 0.2
 
 
 # ---------------------------------------------------------------------------------------------- formulas
@@ -270,10 +281,20 @@ def test_a_description_has_no_formula_and_no_broken_word():
 
 
 def test_the_entry_of_this_book_is_what_the_citation_file_says():
-    entry = book_entry(CITATION.read_text())
+    citation, here = CITATION.read_text(), pbtlib.__version__
+    entry = book_entry(citation)
     assert entry.startswith("@software{")
-    assert all(words in entry for words in ("Population-based training, alive", "0.2.0", "The authors of the book"))
-    assert "9.9" in book_entry(CITATION.read_text().replace("0.2.0", "9.9"))
+    assert all(words in entry for words in ("Population-based training, alive", here, "The authors of the book"))
+    assert "9.9" in book_entry(citation.replace(here, "9.9"))
+
+
+def test_the_version_is_that_of_the_library_wherever_a_format_asks_for_it():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "pbtlib.__version__"}
+    assert yaml.safe_load(CITATION.read_text())["version"] == pbtlib.__version__
+    assert re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1] == pbtlib.__version__
+    said = [path.name for path in TWINS.glob("*.md") if pbtlib.__version__ in path.read_text()]
+    assert said == [], "the foot of each page says it"
 
 
 def test_every_entry_can_be_copied(browser):

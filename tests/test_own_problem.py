@@ -1,16 +1,15 @@
 """The pages on a problem of one's own: with other data in their one cell, all that is theory must hold unchanged."""
 
 import ast
-import re
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from chapter_code import cells
 
+from book.execute import ROOT
 from pbtlib import claims
 
-ROOT = Path(__file__).parents[1]
 STORY, EVIDENCE = "your_problem", "e_your_problem"
 THEORY = {
     "own-training",
@@ -29,13 +28,6 @@ x = (inputs - 50) / 7
 target = 3 * x[:, 0] - 2 * x[:, 0] * x[:, 1] + 2 * rng.standard_normal(200)
 DEGREE, N_TRAIN, N_VALID, SPLIT = 2, 20, 60, 0
 """
-
-
-def cells(page):
-    """The code cells of a page, without their options."""
-    text = (ROOT / "chapters" / "text" / f"{page}.md").read_text()
-    found = re.findall(r"^```\{code-cell\} ipython3\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    return [re.sub(r"\A(---\n.*?^---\n|:tags: [^\n]*\n)", "", c, flags=re.DOTALL | re.MULTILINE) for c in found]
 
 
 def read(page, seed, monkeypatch):

@@ -4,17 +4,13 @@ Each comparison of laws has a false-alarm probability of 10⁻⁵ in all, by Bon
 """
 
 import json
-import os
 
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import sync_playwright
 from scipy import stats
 
-from book.browser import NONE, chromium_path
 from book.execute import ROOT
-from book.takeaway import FLAGS
 from pbtlib.averaged import Grid, cell_masses, jump, mutation_kernel
 from pbtlib.evolution import GaussianMutation, Gibbs, Removal, Selection, Truncation, stream
 from pbtlib.loop import evolve
@@ -46,19 +42,6 @@ SIMULATE = """
   return { theta: [...state.theta], h: [...state.h], families: new Set(state.founder).size };
 })
 """
-
-
-@pytest.fixture(scope="module")
-def browser():
-    path = chromium_path()
-    if path is None:
-        if os.environ.get("CI"):
-            pytest.fail("CI must have a Chromium for the tests of the playground")
-        pytest.skip(NONE)
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
-        yield started
-        started.close()
 
 
 def computed(browser, source, script, argument=None, *more):

@@ -1,6 +1,7 @@
 """What the engine promises of every study: any interruption, any processes, the same bits and nothing left over."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -278,3 +279,61 @@ def test_every_run_has_a_file_and_a_page_of_its_own(study):
 @pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)
 def test_a_slice_of_the_stored_data_can_be_made_again(study):
     assert study.again(results.DATA / study.file) >= study.agreement
+
+
+# ---------------------------------------------------------------------------------------------- whence the data came
+
+ELSEWHERE = {
+    ("one_well.nc", "f192d50ed728+"): "made while a caption was being edited; it takes 80 minutes",
+    ("cartpole_frozen.nc", "24dda335f069"): "made at a commit that did not come into this history",
+    ("ray.nc", "aa000beab695+"): "made while its page was being written; nobody can make it again bit by bit",
+}
+"""Data files whose commit is not to be found, or not all of it, and why; slices of them are made again all the same."""
+
+
+def history(folder, *words):
+    return subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=False)
+
+
+def not_in(folder, commits):
+    """Those of the commits named, parted by commas, that are no ancestors of what a checkout holds."""
+    return [c for c in commits.split(", ") if history(folder, "merge-base", "--is-ancestor", c, "HEAD").returncode]
+
+
+@pytest.fixture(scope="module")
+def checkout():
+    here = HERE.parent
+    try:
+        whole = history(here, "rev-parse", "--is-shallow-repository", "--show-toplevel").stdout.split("\n")
+    except OSError:
+        pytest.skip("no git, so no history to look the commits of data up in")
+    if whole[0] != "false" or not Path(whole[1]).samefile(here):
+        pytest.skip("no whole history here to look the commits of data up in")
+    return here
+
+
+@pytest.mark.words
+@pytest.mark.parametrize("path", sorted(results.DATA.glob("*.nc")), ids=lambda path: path.name)
+def test_the_commit_of_a_data_file_is_in_the_history_and_nothing_was_changed_beside_it(path, checkout):
+    commit = results.load(path).attrs["commit"]
+    assert (path.name, commit) in ELSEWHERE or not_in(checkout, commit) == []
+
+
+@pytest.mark.words
+def test_a_commit_from_elsewhere_or_with_changes_is_noticed(checkout):
+    head = history(checkout, "rev-parse", "HEAD").stdout.strip()
+    assert not_in(checkout, f"{head}, {head}+, {'0' * 40}, None") == [f"{head}+", "0" * 40, "None"]
+
+
+def unlisted(page):
+    """Data files that a page does not link to, and links to files that do not exist."""
+    return {path.name for path in results.DATA.glob("*.nc")} ^ set(re.findall(r"\]\(\.\./data/([\w.]+\.nc)\)", page))
+
+
+@pytest.mark.words
+def test_every_data_file_is_named_where_the_book_says_how_to_make_it():
+    page = (HERE.parent / "chapters" / "text" / "reproduce.md").read_text()
+    assert unlisted(page) == set()
+    assert unlisted(page.replace("cartpole_chaos.nc](../data/cartpole_chaos.nc", "that](cartpole_chaos.nc")) == {
+        "cartpole_chaos.nc"
+    }

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from pbtlib.claims import PARTED, SIGNS, UNDECIDED, WORDS, Record, Verdict, compare, in_digits
+from pbtlib.claims import PARTED, SIGNS, UNDECIDED, WORDS, Record, Verdict, in_digits
 
 RULES = {
     "=": "Measured and predicted differ by no more than the tolerance.",
@@ -49,7 +49,7 @@ def card(record: Record, verdict: Verdict | None, *, anchor: str = "", cell: str
     label = ' <span class="claim-kind">code check</span>' if record.kind == "code check" else ""
     lines = [f"<p><b>{word}</b>{label} {escape(record.statement)}</p>"]
     if verdict:
-        lines += [strip(record, verdict), f"<p>{escape(verdict.numbers)}{_elsewhere(verdict)}</p>"]
+        lines += [strip(record, verdict), f"<p>{escape(verdict.numbers)}</p>"]
     if parts:
         lines.append(f"<p>{'' if open_ else escape(PARTED) + '. '}Recorded: {WORDS[record.status]}.</p>")
     elif record.caveat:
@@ -59,13 +59,6 @@ def card(record: Record, verdict: Verdict | None, *, anchor: str = "", cell: str
     lines.append(f"<details><summary>how it is checked</summary><dl>{rows}</dl></details>")
     named = f' id="{anchor}"' if anchor else ""
     return f'<div class="claim {kind}"{named}>{"".join(lines)}</div>'
-
-
-def _elsewhere(verdict: Verdict) -> str:
-    """That the control is caught at another entry than the one shown, if it is."""
-    value = verdict.shown
-    here = compare(value["control"], value["predicted"], 0, value["tolerance"], relation=verdict.relation, z=1)
-    return " It is caught at others." if verdict.control_outcome == "fails" and here >= 0 else ""
 
 
 def slug(status: str) -> str:
@@ -117,15 +110,19 @@ def evidence(record: Record, verdict: Verdict) -> list[tuple[str, str]]:
 
 
 def strip(record: Record, verdict: Verdict) -> str:
-    """Measurement with its error bar, prediction, tolerance and control along a line, as SVG of any width."""
+    """Measurement with its error bar, prediction, tolerance and control along a line, as SVG of any width.
+
+    A control that is caught at another entry than the one shown has no place on its line.
+    """
     value = verdict.shown
     got, want, error, slack, other = (
         value[k] for k in ("measured", "predicted", "uncertainty", "tolerance", "control")
     )
+    told = verdict.caught == value
     band = {"=": (want - slack, want + slack), "<=": (None, want - slack), ">=": (want + slack, None)}[verdict.relation]
     known = [got - error, got + error, want, *(x for x in band if x is not None)]
     low, high = min(known), max(known)
-    if min(abs(other - low), abs(other - high)) <= NEAR * (high - low) or low == high:
+    if told and (min(abs(other - low), abs(other - high)) <= NEAR * (high - low) or low == high):
         low, high = min(low, other), max(high, other)
     span = (high - low) or abs(high) or 1.0
     low, high = low - span / 8, high + span / 8
@@ -140,13 +137,13 @@ def strip(record: Record, verdict: Verdict) -> str:
     said = {name: in_digits(number, error or slack) for name, number in value.items()}
     control = "where it is true" if record.status == "disagrees" else record.control
     away = "" if low <= other <= high else " →" if other > high else " ←"
-    labels = (
-        f"measured {said['measured']}",
-        f"predicted {SIGNS[verdict.relation]}{said['predicted']}",
-        f"{control} {said['control']}",
-    )
+    labels = [f"measured {said['measured']}", f"predicted {SIGNS[verdict.relation]}{said['predicted']}"]
     left, right = at(band[0], 0), at(band[1], 100)
-    x, y, z = at(got, 0), at(want, 0), at(other, 0)
+    x, y, z, mark = at(got, 0), at(want, 0), at(other, 0), ""
+    if told:
+        labels.append(f"{control} {said['control']}")
+        mark = f'<svg class="control" x="{z:.1f}%" y="27"><path d="M-4-4l8 8m0-8l-8 8"/></svg>'
+        mark += words(z, 66, labels[2] + away)
     return (
         f'<svg class="claim-strip" role="img" aria-label="{escape("; ".join(labels))}." width="100%" height="72">'
         '<line class="axis" x1="0" x2="100%" y1="27" y2="27"/>'
@@ -154,8 +151,7 @@ def strip(record: Record, verdict: Verdict) -> str:
         f'<line class="want" x1="{y:.1f}%" x2="{y:.1f}%" y1="18" y2="36"/>'
         f'<line x1="{at(got - error, 0):.1f}%" x2="{at(got + error, 0):.1f}%" y1="27" y2="27"/>'
         f'<circle cx="{x:.1f}%" cy="27" r="4.5"/>'
-        f'<svg class="control" x="{z:.1f}%" y="27"><path d="M-4-4l8 8m0-8l-8 8"/></svg>'
-        f"{words(x, 12, labels[0])}{words(y, 50, labels[1])}{words(z, 66, labels[2] + away)}</svg>"
+        f"{mark}{words(x, 12, labels[0])}{words(y, 50, labels[1])}</svg>"
     )
 
 

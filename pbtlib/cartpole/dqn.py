@@ -26,7 +26,7 @@ except ModuleNotFoundError as error:
 from pbtlib.cartpole.population import Population, Trace
 from pbtlib.cartpole.setting import LAYERS, TINY, Hyperparameters, Setting, decode, exploration
 
-__all__ = ["Agent", "Replay", "new_agent", "pack", "q_network", "td_loss", "train", "training", "unpack"]
+__all__ = ["Agent", "Replay", "pack", "q_network", "revive", "td_loss", "train", "training", "unpack"]
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Replay:
     Examples
     --------
     >>> import numpy as np
-    >>> replay = Replay.empty(2)
+    >>> replay = Replay(np.zeros((2, 4)), np.zeros(2), np.zeros(2), np.zeros((2, 4)), np.zeros(2))
     >>> for reward in (1.0, 2.0, 3.0):
     ...     replay.store(np.zeros(4), 0, reward, np.zeros(4), False)
     >>> len(replay), replay.reward.tolist()      # the oldest went
@@ -59,17 +59,6 @@ class Replay:
     following: NDArray[np.float32]
     terminal: NDArray[np.bool_]
     stored: int = 0
-
-    @classmethod
-    def empty(cls, capacity: int) -> Replay:
-        """Return a replay that holds nothing."""
-        return cls(
-            np.zeros((capacity, 4), np.float32),
-            np.zeros(capacity, np.uint8),
-            np.zeros(capacity, np.float32),
-            np.zeros((capacity, 4), np.float32),
-            np.zeros(capacity, np.bool_),
-        )
 
     def __len__(self) -> int:
         return min(self.stored, len(self.action))
@@ -112,8 +101,8 @@ class Agent:
     Examples
     --------
     >>> import numpy as np
-    >>> from pbtlib.cartpole.setting import initial_weights
-    >>> agent = new_agent(initial_weights(np.random.default_rng(0)))
+    >>> from pbtlib.cartpole.population import new_population
+    >>> agent = revive(new_population([[0.0, 0.0, 0.0]], np.random.default_rng(0)), 0)
     >>> agent.clock, len(agent.replay)
     (0, 0)
     """
@@ -123,27 +112,6 @@ class Agent:
     adam: torch.optim.Adam
     replay: Replay
     clock: int = 0
-
-
-def new_agent(theta: NDArray[np.float32], setting: Setting = Setting()) -> Agent:  # noqa: B008 (frozen)
-    """Return an agent that starts from these weights: θ⁻ = θ, Adam at rest, nothing in the replay, clock at 0.
-
-    Parameters
-    ----------
-    theta : ndarray of float32, shape (4610,)
-        The weights in the order of `pack`, such as `pbtlib.cartpole.setting.initial_weights` draws.
-    setting : pbtlib.cartpole.setting.Setting
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from pbtlib.cartpole.setting import initial_weights
-    >>> agent = new_agent(initial_weights(np.random.default_rng(0)))
-    >>> agent.network[0].weight.requires_grad, agent.target[0].weight.requires_grad
-    (True, False)
-    """
-    network, target = q_network(theta), q_network(theta).requires_grad_(False)
-    return Agent(network, target, torch.optim.Adam(network.parameters()), Replay.empty(setting.capacity))
 
 
 def q_network(theta: NDArray[np.float32]) -> nn.Sequential:
@@ -227,8 +195,8 @@ def train(
     Examples
     --------
     >>> import numpy as np
-    >>> from pbtlib.cartpole.setting import initial_weights
-    >>> agent = new_agent(initial_weights(np.random.default_rng(0)))
+    >>> from pbtlib.cartpole.population import new_population
+    >>> agent = revive(new_population([[0.0, 0.0, 0.0]], np.random.default_rng(0)), 0)
     >>> returns = train(agent, decode([0.0, 0.0, 0.0]), 120, np.random.default_rng(1))
     >>> agent.clock, len(returns) >= 1
     (120, True)
@@ -317,7 +285,7 @@ def training(
 
     def train_all(state: Population, rng: np.random.Generator) -> tuple[Population, Trace]:
         hyper, n = decode(state.h), len(state.h)
-        agents = [_revive(state, i) for i in range(n)]
+        agents = [revive(state, i) for i in range(n)]
         streams = rng.spawn(n)
         ended = [train(agents[i], hyper.agent(i), n_steps, streams[i], common) for i in range(n)]
         count = np.array([len(returns) for returns in ended])
@@ -329,8 +297,17 @@ def training(
     return train_all
 
 
-def _revive(state: Population, i: int) -> Agent:
-    """Return agent i of a population in torch."""
+def revive(state: Population, i: int) -> Agent:
+    """Return agent i of a population in torch, with arrays of its own.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pbtlib.cartpole.population import new_population
+    >>> agent = revive(new_population([[0.0, 0.0, 0.0]], np.random.default_rng(0)), 0)
+    >>> agent.network[0].weight.requires_grad, agent.target[0].weight.requires_grad
+    (True, False)
+    """
     network, target = q_network(state.theta[i]), q_network(state.target[i]).requires_grad_(False)
     adam = torch.optim.Adam(network.parameters())
     for parameter, m, v in zip(network.parameters(), unpack(state.m[i]), unpack(state.v[i]), strict=True):

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from pbtlib import evolution
 from pbtlib.cartpole import population
 from pbtlib.cartpole.population import Population, Trace
-from pbtlib.cartpole.setting import Setting, multiply
+from pbtlib.cartpole.setting import COORDINATES, Setting, multiply
 from pbtlib.checks import check_number
 from pbtlib.evolution import Jump, stream
 from pbtlib.loop import evolve
@@ -213,7 +213,7 @@ class Record(_Rows):
                 "parent": (("update", "agent"), arrays["parent"]),
                 "h": (("generation", "agent", "coordinate"), arrays["h"]),
             },
-            coords={"coordinate": ["log10 learning rate", "exploration decay", "batch size"]},
+            coords={"coordinate": list(COORDINATES)},
         )
 
 

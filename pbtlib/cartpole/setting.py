@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from pbtlib.checks import check_array, check_number, check_together
 
 __all__ = [
+    "COORDINATES",
     "LAYERS",
     "TINY",
     "WEIGHTS",
@@ -39,7 +40,10 @@ would be denormal numbers, with which processors calculate many times slower. A 
 less than 1e-24, and its root adds less than 1e-14 to the 1e-8 by which Adam divides.
 """
 
-LOWER = np.array([-5.0, 500.0, 32.0])  # log10 of the learning rate, exploration decay [steps], batch size
+COORDINATES = ("log10 learning rate", "exploration decay", "batch size")
+"""What the three coordinates of h stand for, as data files name them."""
+
+LOWER = np.array([-5.0, 500.0, 32.0])
 UPPER = np.array([-2.0, 5000.0, 128.0])
 
 
@@ -133,10 +137,7 @@ def decode(h: ArrayLike) -> Hyperparameters:
     >>> float(h.decay), int(h.batch)
     (2750.0, 128)
     """
-    scaled = check_array("h", h, shape=(3,))
-    if np.abs(scaled).max() > 1:
-        raise ValueError(f"h contains {scaled.flat[np.abs(scaled).argmax()]:g}; every coordinate must be in [-1, 1]")
-    values = LOWER + (UPPER - LOWER) * (1 + scaled) / 2
+    values = _values(h)
     return Hyperparameters(10.0 ** values[..., 0], values[..., 1], np.rint(values[..., 2]).astype(np.int64))
 
 
@@ -155,20 +156,33 @@ def multiply(h: ArrayLike, factor: ArrayLike) -> NDArray[np.float64]:
     ndarray, shape (..., 3)
         Scaled coordinates.
 
+    Raises
+    ------
+    ValueError
+        If a coordinate lies outside [−1, 1], or a factor is not positive.
+
     Examples
     --------
     >>> raised = decode(multiply([0.0, 0.0, 0.0], 1.2))
     >>> float(raised.decay), int(raised.batch)
     (3300.0, 96)
     """
-    scaled = check_array("h", h, shape=(3,))
-    times = check_array("factor", factor, minimum=0)
-    check_together(h=scaled, factor=times)
-    values = LOWER + (UPPER - LOWER) * (1 + scaled) / 2
+    values = _values(h)
+    times = check_array("factor", factor, minimum=0, open_minimum=True)
+    check_together(h=values, factor=times)
     logarithmic = np.array([True, False, False])
     moved = np.where(logarithmic, values + np.log10(times), values * times)
     inside: NDArray[np.float64] = np.clip(2 * (moved - LOWER) / (UPPER - LOWER) - 1, -1.0, 1.0)
     return inside
+
+
+def _values(h: ArrayLike) -> NDArray[np.float64]:
+    """Logarithm of the learning rate, exploration decay and unrounded batch size of scaled coordinates."""
+    scaled = check_array("h", h, shape=(3,))
+    if np.abs(scaled).max() > 1:
+        raise ValueError(f"h contains {scaled.flat[np.abs(scaled).argmax()]:g}; every coordinate must be in [-1, 1]")
+    values: NDArray[np.float64] = LOWER + (UPPER - LOWER) * (1 + scaled) / 2
+    return values
 
 
 def exploration(t: ArrayLike, decay: ArrayLike) -> NDArray[np.float64]:

@@ -21,7 +21,7 @@ from pbtlib import results
 from pbtlib.cartpole import population
 from pbtlib.cartpole.experiment import Experiment, initial_population, operators
 from pbtlib.cartpole.population import Population, Trace
-from pbtlib.cartpole.setting import Setting
+from pbtlib.cartpole.setting import COORDINATES, Setting
 from pbtlib.checks import check_number
 from pbtlib.evolution import Gibbs, Jump, Selection, stream
 from pbtlib.loop import evolve
@@ -29,13 +29,16 @@ from pbtlib.studies.study import Run, Study
 
 __all__ = ["REPLICATES", "RULES", "STUDY", "Design", "Group"]
 
-RULES = ("truncation", "Gibbs", "no evolution", "one seed")
-"""How agents are selected; the last is truncation where all agents of a population draw the same random numbers."""
+ONE_SEED = "one seed"
+"""The rule, truncation, under which all agents of a population draw the same random numbers."""
+
+RULES = ("truncation", "Gibbs", "no evolution", ONE_SEED)
+"""How agents are selected."""
 
 REPLICATES = {50: 64, 100: 32, 200: 16, 400: 8, 800: 8, 1600: 8}
-"""Populations of each size and rule; with one seed for all there are eight, of three sizes."""
+"""Populations of each size and rule; with one seed for all there are fewer, of some sizes."""
 
-ONE_SEED = (50, 200, 800)
+SIZES_ONE_SEED, MOST_ONE_SEED = (50, 200, 800), 8
 
 AT_ONCE = 400
 """Agents that one run of the study trains; more only if one population has more."""
@@ -151,7 +154,7 @@ def evolved(design: Design, rule: str, n_agents: int, replicate: int, seed: int)
     state = initial_population(n_agents, own, setting)
     if rule == "Gibbs":
         parts["select"] = Selection(Gibbs(d.beta), tau=d.q)
-    if rule == "one seed":
+    if rule == ONE_SEED:
         weights = population.new_population(state.h, _same(stream(own, 0, "weights")), setting)
         state, trained = replace(state, theta=weights.theta, target=weights.target), train
 
@@ -180,8 +183,8 @@ def runs_of(design: Design, replicates: Mapping[int, int]) -> list[Run]:
         )
         for n in replicates
         for rule in RULES
-        if rule != RULES[3] or n in ONE_SEED
-        for count in [min(replicates[n], 8 if rule == RULES[3] else replicates[n])]
+        if rule != ONE_SEED or n in SIZES_ONE_SEED
+        for count in [min(replicates[n], MOST_ONE_SEED) if rule == ONE_SEED else replicates[n]]
         for first in range(0, count, max(1, AT_ONCE // n))
     ]
 
@@ -231,7 +234,7 @@ def pack(runs: Sequence[Run], made: Mapping[Run, xr.Dataset]) -> xr.Dataset:
         "rule": ("population", [group.rule for group in groups]),
         "agents": ("population", [group.n_agents for group in groups]),
         "replicate": ("population", [run.setting.first + k for run in there for k in range(run.setting.replicates)]),
-        "coordinate": ["log10 learning rate", "exploration decay", "batch size"],
+        "coordinate": list(COORDINATES),
     }
     types = {"score": np.uint8, "h_mean": np.float32, "h_square": np.float32}
     return data.assign({name: data[name].astype(kind) for name, kind in types.items()}).assign_coords(coords)

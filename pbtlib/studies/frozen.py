@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from pbtlib import results
 from pbtlib.cartpole import population
 from pbtlib.cartpole.experiment import Experiment, initial_population, run
+from pbtlib.cartpole.setting import COORDINATES
 from pbtlib.checks import check_array, check_number, check_together
 from pbtlib.evolution import stream
 from pbtlib.studies.study import Run, Study
@@ -66,7 +67,6 @@ class Design:
 
 
 CORNERS = list(itertools.product((-1.0, 1.0), repeat=3))
-COORDINATES = ["log10 learning rate", "exploration decay", "batch size"]
 
 SIZES = {"paper": Design(), "quick": Design(n_agents=2, n_steps=500, initial=2, late=0)}
 """What the book shows, and what takes some seconds."""
@@ -166,7 +166,7 @@ def pack(runs: Sequence[Run], made: Mapping[Run, xr.Dataset]) -> xr.Dataset:
             returns[k, :, : record.sizes["episode"]], h[k] = record["returns"], record["h"]
     return xr.Dataset(
         {"returns": (("point", "agent", "episode"), returns), "h": (("point", "coordinate"), h)},
-        coords={"kind": ("point", [run_.setting.kind for run_ in runs]), "coordinate": COORDINATES},
+        coords={"kind": ("point", [run_.setting.kind for run_ in runs]), "coordinate": list(COORDINATES)},
     )
 
 
@@ -183,18 +183,10 @@ def again(path: str | Path) -> float:
 
 
 STUDY = Study(
-    name="frozen",
-    title="CartPole: what a window of episodes measures",
-    file="cartpole_frozen.nc",
-    page="cartpole_open",
-    seconds={"quick": 10, "paper": 155},
-    plan=plan,
-    compute=compute,
-    pack=pack,
-    describe=describe,
-    again=again,
-    agreement=0.7,
-)
+    name="frozen", title="CartPole: what a window of episodes measures", file="cartpole_frozen.nc",
+    page="cartpole_open", seconds={"quick": 10, "paper": 155}, plan=plan, compute=compute, pack=pack,
+    describe=describe, again=again, agreement=0.7,
+)  # fmt: skip
 
 
 # ---------------------------------------------------------------------------------------------- estimators

@@ -238,15 +238,7 @@ def again(path: str | Path) -> float:
 
 
 STUDY = Study(
-    name="cartpole",
-    title="CartPole: Figures 6 and 7 and their controls",
-    file=DATA.name,
-    page="05_2_cartpole",
-    seconds={"quick": 30, "paper": 11_900},
-    plan=plan,
-    compute=compute,
-    pack=pack,
-    describe=describe,
-    again=again,
+    name="cartpole", title="CartPole: Figures 6 and 7 and their controls", file=DATA.name, page="05_2_cartpole",
+    seconds={"quick": 30, "paper": 11_900}, plan=plan, compute=compute, pack=pack, describe=describe, again=again,
     agreement=0.7,
-)
+)  # fmt: skip
