@@ -280,8 +280,7 @@ def _ray(design: Design, folder: Path) -> tuple[Array, list[Any], str]:
     ).fit()
     log = folder / "run" / "pbt_global.txt"
     lines = [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
-    table = np.array(rows)
-    table[:, 0] -= table[:, 0].min()
+    table = np.array(rows).reshape(-1, len(COLUMNS))
     seen = {tuple(row) for row in table[:, :2].tolist()}
     # who copies a parent that is ahead passes over iterations, but only if nobody waits
     wanted = [(i, k) for i in range(design.trials) for k in range(1, design.intervals + 1)]
