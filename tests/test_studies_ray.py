@@ -113,6 +113,7 @@ def test_without_ray_the_extra_is_named(tmp_path):
 
 if importlib.util.find_spec("ray"):  # an environment of its own
 
+    @pytest.mark.slow
     def test_ray_runs_here_and_keeps_its_rule(tmp_path):
         runs = STUDY.runs("quick")
         STUDY.make_all(runs, tmp_path, n_jobs=1)
