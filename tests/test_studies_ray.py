@@ -13,7 +13,7 @@ from pbtlib import results
 from pbtlib.studies.ray_tune import DATA, STUDY, Design, load, replaced, replay, timeline
 
 ROOT = Path(__file__).resolve().parent.parent
-NAMES = ["additive", "default"]
+NAMES = ["additive", "default", "ten trials", "toy", "toy, weights only", "toy, hyperparameters only"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -35,6 +35,37 @@ def test_misreadings_of_the_rule_break_it():
     found = replay(shifted).isel(run=0, update=0)
     assert (int(found["outside"]), int(found["altered"])) == (1, 1)
     assert int(best[0]) == order[-1]
+
+
+def test_a_quarter_of_ten_trials_is_three_of_them():
+    """Planted: the paper's ⌊qN⌋ = 2."""
+    runs = load("ten trials")
+    assert ((runs["parent"].to_numpy() != np.arange(10)).sum(-1) == 3).all()
+    assert (replay(runs, 0.2)["wrong"] == 1).all()
+
+
+def test_trials_that_inherit_less_keep_the_rest():
+    """The toy's trials keep their own h, or their own θ; read as Ray's usual copies they are altered."""
+    weights = load("toy, weights only")
+    assert (weights["h"] == np.eye(2)).all()
+    trained = 1.2 - 1.62 * 0.96**100
+    assert np.allclose(weights["score"].isel(interval=-1).max("trial"), trained, rtol=0, atol=1e-12)
+    own = load("toy, hyperparameters only")
+    assert (own["after"].to_numpy()[:, :-1] == own["before"].to_numpy()[:, 1:]).all()
+    misread = own.assign_attrs(design={**own.attrs["design"], "inherit": "both"})
+    assert (replay(misread)["altered"] > 0).any()
+
+
+def test_asynchronous_trials_all_arrive_and_some_go_back():
+    stored = results.load(DATA)
+    for number in range(stored.attrs["parameters"]["asynchronous"]["runs"]):
+        rows, copies = timeline(stored, "asynchronous", number)
+        reached = rows[rows[:, 1] == 10]
+        assert set(reached[:, 0]) == set(range(32))
+        repeated = len(rows) - len({tuple(row) for row in rows[:, :2].tolist()})
+        assert 0 < repeated < len(copies)
+    with pytest.raises(ValueError, match="name is 'asynchronous'; of asynchronous runs there is no cross-section"):
+        load("asynchronous")
 
 
 def test_parents_are_drawn_uniformly_from_the_best():
@@ -60,6 +91,8 @@ def test_quantiles_round_up_as_ray_rounds_them():
 def test_errors_name_what_is_wrong():
     with pytest.raises(ValueError, match="problem is 'cubic'; allowed are 'quadratic', 'toy'"):
         Design(problem="cubic")
+    with pytest.raises(ValueError, match="inherit is 'all'; allowed are 'both', 'weights', 'hyperparameters'"):
+        Design(inherit="all")
     with pytest.raises(ValueError, match="name is 'nobody'; the file holds"):
         load("nobody")
     with pytest.raises(ValueError, match="name and number are 'default' and 99"):
@@ -80,12 +113,15 @@ def test_without_ray_the_extra_is_named(tmp_path):
 
 if importlib.util.find_spec("ray"):  # an environment of its own
 
+    @pytest.mark.slow
     def test_ray_runs_here_and_keeps_its_rule(tmp_path):
         runs = STUDY.runs("quick")
         STUDY.make_all(runs, tmp_path, n_jobs=1)
         data, meta = STUDY.collect(runs, tmp_path)
         results.save(tmp_path / "ray.nc", data, meta)
+        for name in ("additive", "toy, weights only", "toy, hyperparameters only"):
+            assert (replay(load(name, tmp_path / "ray.nc")).to_array() == 0).all(), name
         made = load("additive", tmp_path / "ray.nc")
         assert made.attrs["design"] == asdict(Design(trials=8, intervals=3))
-        assert (replay(made).to_array() == 0).all()
         assert (replay(made, 0.125).to_array() != 0).any()
+        assert (load("toy, weights only", tmp_path / "ray.nc")["h"] == np.eye(2)).all()

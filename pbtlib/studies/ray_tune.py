@@ -12,7 +12,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ DATA = results.DATA / "ray.nc"
 """The runs that the book shows."""
 
 BOX, SIGMA = 5.0, 0.1
-DT, STEPS = {"quadratic": 0.01, "toy": 0.02}, {"quadratic": 50, "toy": 4}
+DT, STEPS = {"quadratic": 0.01, "toy": 0.02}, {"quadratic": 50, "toy": 10}
 """Time step of training, and steps in an interval."""
 
 COLUMNS = ("trial", "interval", "score", "h1", "h2", "before1", "before2", "after1", "after2")
@@ -68,6 +68,9 @@ class Design:
         Ray's ``quantile_fraction``.
     synchronous : bool
         Whether Ray waits for all trials before an update.
+    inherit : {"both", "weights", "hyperparameters"}
+        What a copy takes from its parent. Ray copies both; otherwise the trial itself keeps its own hyperparameters,
+        or its own θ, in a file, and puts them back when Ray restores it.
 
     Examples
     --------
@@ -81,9 +84,14 @@ class Design:
     intervals: int = 10
     quantile: float = 0.25
     synchronous: bool = True
+    inherit: str = "both"
 
     def __post_init__(self) -> None:
-        for name, allowed in (("problem", tuple(DT)), ("explore", ("additive", "default", "none"))):
+        for name, allowed in (
+            ("problem", tuple(DT)),
+            ("explore", ("additive", "default", "none")),
+            ("inherit", ("both", "weights", "hyperparameters")),
+        ):
             if (value := getattr(self, name)) not in allowed:
                 raise ValueError(f"{name} is {value!r}; allowed are {', '.join(map(repr, allowed))}")
         check_number("trials", self.trials, integer=True, minimum=2)
@@ -102,12 +110,22 @@ def replaced(design: Design) -> int:
     return min(int(np.ceil(design.trials * design.quantile)), design.trials // 2)
 
 
+TOY = Design(problem="toy", trials=2)
 PLANS: dict[str, dict[str, tuple[int, Design]]] = {
     "paper": {
-        "additive": (1, Design()),
-        "default": (1, Design(explore="default")),
+        "additive": (8, Design()),
+        "default": (12, Design(explore="default")),
+        "toy": (6, TOY),
+        "toy, hyperparameters only": (6, replace(TOY, inherit="hyperparameters")),
+        "toy, weights only": (1, replace(TOY, inherit="weights", explore="none")),
+        "ten trials": (3, Design(trials=10)),
+        "asynchronous": (3, Design(synchronous=False)),
     },
-    "quick": {"additive": (1, Design(trials=8, intervals=3))},
+    "quick": {
+        "additive": (1, Design(trials=8, intervals=3)),
+        "toy, hyperparameters only": (1, replace(TOY, intervals=4, inherit="hyperparameters")),
+        "toy, weights only": (1, replace(TOY, intervals=4, inherit="weights", explore="none")),
+    },
 }
 """By scale, names of designs with the number of their runs."""
 
@@ -134,7 +152,8 @@ def compute(run: Run, needed: xr.Dataset | None, checkpoint: Path) -> xr.Dataset
         interval. ``copy`` (line, entry): replaced trial, its parent, and their iterations, as Ray logged them. ``ray``:
         its version.
     """
-    rows, lines, version = _ray(run.setting)
+    with tempfile.TemporaryDirectory(prefix="pbt-") as folder:
+        rows, lines, version = _ray(run.setting, Path(folder))
     copies = np.array([[int(a.split("_")[0]), int(b.split("_")[0]), k, j] for a, b, k, j, *_ in lines], np.int32)
     return xr.Dataset(
         {
@@ -145,7 +164,7 @@ def compute(run: Run, needed: xr.Dataset | None, checkpoint: Path) -> xr.Dataset
     )
 
 
-def _ray(design: Design) -> tuple[Array, list[Any], str]:
+def _ray(design: Design, folder: Path) -> tuple[Array, list[Any], str]:
     """Rows of all results, lines of the log of copies, and Ray's version."""
     for key, value in SETTINGS.items():
         os.environ.setdefault(key, value)
@@ -169,6 +188,9 @@ def _ray(design: Design) -> tuple[Array, list[Any], str]:
             self.rng = np.random.default_rng()  # a process that serves another trial must not replay its noise
             self.theta = self.rng.uniform(-box, box, 2) if quadratic else np.array([0.9, 0.9])
             self.h = np.array([config["h1"], config["h2"]])
+            self.memory = folder / f"{self.trial_id}.json"
+            if design.inherit == "weights" and self.memory.is_file():
+                self.h = np.array(json.loads(self.memory.read_text())["h"])
 
         def reset_config(self, new_config: dict[str, float]) -> bool:
             self.setup(new_config)
@@ -184,13 +206,15 @@ def _ray(design: Design) -> tuple[Array, list[Any], str]:
                     self.theta = self.theta - 2 * self.h * self.theta * dt
             score = float(1.2 - self.theta @ self.theta)
             row = [score, *self.h.tolist(), *before.tolist(), *self.theta.tolist()]
+            self.memory.write_text(json.dumps({"h": self.h.tolist(), "theta": self.theta.tolist()}))
             return {"fitness": score, "row": row}
 
         def save_checkpoint(self, checkpoint_dir: str) -> None:
-            Path(checkpoint_dir, "theta.json").write_text(json.dumps(self.theta.tolist()))
+            Path(checkpoint_dir, "state.json").write_text(json.dumps({"theta": self.theta.tolist()}))
 
         def load_checkpoint(self, checkpoint: str) -> None:
-            self.theta = np.array(json.loads(Path(checkpoint, "theta.json").read_text()))
+            source = self.memory if design.inherit == "hyperparameters" else Path(checkpoint, "state.json")
+            self.theta = np.array(json.loads(source.read_text())["theta"])
 
     rows: list[list[float]] = []
 
@@ -235,31 +259,32 @@ def _ray(design: Design) -> tuple[Array, list[Any], str]:
             object_store_memory=80_000_000,
             _node_ip_address="127.0.0.1",
         )
-    with tempfile.TemporaryDirectory(prefix="pbt-") as folder:
-        tune.Tuner(
-            # with no more trials than workers Ray would end and start their processes all the time
-            tune.with_resources(Trial, {"cpu": 1 if design.trials > 2 else 2}),
-            param_space=space,
-            tune_config=tune.TuneConfig(
-                scheduler=scheduler,
-                num_samples=samples,
-                reuse_actors=True,
-                time_budget_s=600,
-                trial_dirname_creator=lambda trial: "trial_" + trial.trial_id[-5:],
-            ),
-            run_config=tune.RunConfig(
-                name="run",
-                storage_path=folder,
-                stop={"training_iteration": design.intervals},
-                verbose=0,
-                callbacks=[Recorder()],
-            ),
-        ).fit()
-        log = Path(folder, "run", "pbt_global.txt")
-        lines = [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
-    table = np.array(rows)
-    table[:, 0] -= table[:, 0].min()
-    if len({tuple(row) for row in table[:, :2].tolist()}) < design.trials * design.intervals:
+    tune.Tuner(
+        # with no more trials than workers Ray would end and start their processes all the time
+        tune.with_resources(Trial, {"cpu": 1 if design.trials > 2 else 2}),
+        param_space=space,
+        tune_config=tune.TuneConfig(
+            scheduler=scheduler,
+            num_samples=samples,
+            reuse_actors=True,
+            time_budget_s=600,
+            trial_dirname_creator=lambda trial: "trial_" + trial.trial_id[-5:],
+        ),
+        run_config=tune.RunConfig(
+            name="run",
+            storage_path=str(folder),
+            stop={"training_iteration": design.intervals},
+            verbose=0,
+            callbacks=[Recorder()],
+        ),
+    ).fit()
+    log = folder / "run" / "pbt_global.txt"
+    lines = [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
+    table = np.array(rows).reshape(-1, len(COLUMNS))
+    seen = {tuple(row) for row in table[:, :2].tolist()}
+    # who copies a parent that is ahead passes over iterations, but only if nobody waits
+    wanted = [(i, k) for i in range(design.trials) for k in range(1, design.intervals + 1)]
+    if not seen.issuperset(wanted if design.synchronous else wanted[design.intervals - 1 :: design.intervals]):
         raise RuntimeError(f"Ray ended after {len(table)} results; {design.trials} × {design.intervals} were asked for")
     return table, lines, str(ray.__version__)
 
@@ -325,7 +350,8 @@ def load(name: str, path: str | Path = DATA) -> xr.Dataset:
     Parameters
     ----------
     name : str
-        Name of a design, ``"additive"`` or ``"default"``.
+        Name of a design: ``"additive"``, ``"default"``, ``"ten trials"``, ``"toy"``, or this one with
+        ``", weights only"`` or ``", hyperparameters only"``.
     path : path-like
 
     Returns
@@ -384,7 +410,7 @@ def replay(runs: xr.Dataset, quantile: float | None = None) -> xr.Dataset:
     xarray.Dataset
         (run, update): ``wrong``, how many trials were replaced that should not have been or the reverse; ``outside``,
         parents that are not among the best m; ``altered``, trials that do not start the next interval from the θ that
-        their parent ended with, bit by bit.
+        their parent ended with, bit by bit; if only hyperparameters are inherited, from their own.
 
     Examples
     --------
@@ -400,7 +426,9 @@ def replay(runs: xr.Dataset, quantile: float | None = None) -> xr.Dataset:
     copied = parent != np.arange(parent.shape[-1])
     source = np.take_along_axis(rank, parent, -1)
     after, before = runs["after"].to_numpy()[:, :-1], runs["before"].to_numpy()[:, 1:]
-    same = (np.take_along_axis(after, parent[..., None], -2) == before).all(-1)
+    if design.inherit != "hyperparameters":
+        after = np.take_along_axis(after, parent[..., None], -2)
+    same = (after == before).all(-1)
     return xr.Dataset(
         {
             "wrong": (("run", "update"), (copied != (rank < m)).sum(-1)),
@@ -423,7 +451,7 @@ STUDY = Study(
     title="Ray Tune: its own population-based training",
     file=DATA.name,
     page="ray_tune",
-    seconds={"quick": 70, "paper": 520},
+    seconds={"quick": 70, "paper": 1500},
     plan=plan,
     compute=compute,
     pack=pack,
