@@ -43,7 +43,7 @@ __all__ = [
 Array = NDArray[np.float64]
 
 MOST_STEPS = 10**7
-"""Steps that `march` takes and generations that `semigroup` sums at most: beyond, an input is wrong rather than long."""
+"""Steps of `march` and generations of `semigroup` at most: beyond, an input is wrong rather than long."""
 
 
 @dataclass(frozen=True)

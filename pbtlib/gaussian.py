@@ -48,7 +48,7 @@ __all__ = [
 Array = NDArray[np.float64]
 
 MOST_GENERATIONS = 10**6
-"""Longest time of `averaged_mixture`, which keeps a law of every generation: beyond, an input is wrong rather than long."""
+"""Longest time of `averaged_mixture`: beyond, an input is wrong rather than long."""
 
 
 def _square(name: str, value: ArrayLike, n: int | None = None) -> Array:
