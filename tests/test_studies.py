@@ -286,7 +286,6 @@ def test_a_slice_of_the_stored_data_can_be_made_again(study):
 ELSEWHERE = {
     ("one_well.nc", "f192d50ed728+"): "made while a caption was being edited; it takes 80 minutes",
     ("cartpole_frozen.nc", "24dda335f069"): "made at a commit that did not come into this history",
-    ("ray.nc", "aa000beab695+"): "made while its page was being written; nobody can make it again bit by bit",
 }
 """Data files whose commit is not to be found, or not all of it, and why; slices of them are made again all the same."""
 
