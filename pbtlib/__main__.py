@@ -14,12 +14,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pbtlib import results
-from pbtlib.studies import chaos, equivalence, frozen, perturbation, ray_tune, sweep, wells
+from pbtlib.studies import chaos, digits, equivalence, frozen, perturbation, ray_tune, sweep, wells
 from pbtlib.studies.study import SCALES, Study
 
 ROOT = Path(__file__).parent.parent
 STUDIES = {
-    module.STUDY.name: module.STUDY for module in (sweep, wells, frozen, equivalence, perturbation, ray_tune, chaos)
+    module.STUDY.name: module.STUDY
+    for module in (sweep, wells, frozen, equivalence, perturbation, ray_tune, chaos, digits)
 }
 
 
