@@ -4,11 +4,13 @@ import hashlib
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import xarray as xr
 
-from pbtlib import results
+from pbtlib import results, runs
+from pbtlib.diagnosis import diagnose
 from pbtlib.evolution import stream
 from pbtlib.studies import digits
 from pbtlib.studies.digits import Setting, first_networks, split
@@ -106,6 +108,24 @@ def test_selection_by_lot_is_blind(seed):
         gap[mode] = (rank.mean() - 4.5) / (np.sqrt(99 / 12) / np.sqrt(len(rank)))
     assert abs(gap["by lot"]) < 5
     assert gap["population"] < -5
+
+
+def test_a_record_whose_copies_kept_their_h_shows_no_schedule(seed):
+    """Nothing was drawn, so the difference between a copy's h and its parent's is no experiment."""
+    rng, rows, n = np.random.default_rng(seed), [], 40
+    own, luck = rng.uniform(-1, 1, n), np.zeros(n)
+    for k in range(20):
+        score = luck - (own - 1) ** 2 + 0.1 * rng.standard_normal(n)
+        parent = np.arange(n)
+        parent[np.argsort(score)[:10]] = rng.choice(np.argsort(score)[-10:], 10)
+        rows.append(pd.DataFrame({"trial": np.arange(n), "time": k, "score": score, "h": own, "parent": parent}))
+        luck = luck[parent] + 0.1 * rng.standard_normal(n)
+    kept = pd.concat(rows, ignore_index=True)
+    found = diagnose(runs.read(kept), draws=199)
+    assert {found[name].verdict for name in ("schedule:h", "mutation:h")} == {"cannot tell"}
+    assert "too few mutated copies" in found["schedule:h"].reason
+    kept.loc[kept.index[-1], "h"] += 0.01  # one copy that moved: then the fault is back, as planted
+    assert diagnose(runs.read(kept), draws=199)["schedule:h"].verdict == "yes"
 
 
 def test_the_images_are_those_that_their_note_names():
