@@ -1,13 +1,15 @@
 """What a cluster costs: tasks that only wait, sent to the workers of a local Dask cluster as a study sends its runs.
 
-The model has two parameters: n tasks of t seconds each on W workers take ``start + n (t + each) / W`` seconds. It is
-fitted to the small sizes and held against the large ones. Seconds differ from machine to machine and hour to hour.
+The model has two parameters: n tasks of t seconds each on W workers take ``start + n (each + t / W)`` seconds, for
+tasks are handed out one after another. It is fitted to the small sizes and held against the large ones. All sizes take
+turns, so that other work on the machine slows them down alike; seconds differ from machine to machine all the same.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from pbtlib import results
 from pbtlib.checks import check_number
 from pbtlib.studies.study import Run, Study
 
-__all__ = ["DATA", "STUDY", "Setting", "fit", "predicted", "run"]
+__all__ = ["DATA", "STUDY", "Setting", "Size", "fit", "predicted", "run"]
 
 Array = NDArray[np.float64]
 
@@ -32,50 +34,61 @@ SEED = 2026
 
 
 @dataclass(frozen=True)
-class Setting:
+class Size:
     """One size.
 
     Attributes
     ----------
     workers, tasks : int
-        W, processes of one thread each; n.
+        W, at least two processes of one thread each; n.
     seconds : float
         t, how long a task waits [s].
-    repeats : int
-        How often it is measured, after one round that does not count.
     small : bool
         Whether the model is fitted to it; else it is held against it.
 
     Examples
     --------
-    >>> Setting(workers=2, tasks=25).seconds
+    >>> Size(workers=2, tasks=20).seconds
     0.02
     """
 
     workers: int
     tasks: int
     seconds: float = 0.02
-    repeats: int = 7
     small: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("workers", "tasks", "repeats"):
-            check_number(name, getattr(self, name), integer=True, minimum=1)
+        check_number("workers", self.workers, integer=True, minimum=2)  # for a single one joblib does not ask Dask
+        check_number("tasks", self.tasks, integer=True, minimum=1)
         check_number("seconds", self.seconds, minimum=0)
 
 
-SIZES = {
-    "paper": (
-        Setting(1, 25), Setting(1, 50), Setting(2, 25), Setting(2, 50),
-        Setting(2, 400, small=False), Setting(4, 400, small=False),
-    ),
-    "quick": (Setting(1, 10, repeats=3), Setting(1, 20, repeats=3), Setting(2, 40, repeats=3, small=False)),
-}  # fmt: skip
-"""Sizes of the study that the book shows, and of one that takes some seconds."""
+@dataclass(frozen=True)
+class Setting:
+    """What is measured.
+
+    Attributes
+    ----------
+    sizes : tuple of Size
+    repeats : int
+        Rounds, after one that does not count.
+    """
+
+    sizes: tuple[Size, ...]
+    repeats: int
+
+
+SMALL = (Size(2, 20), Size(2, 40), Size(2, 20, 0.2), Size(4, 40, 0.2))
+
+SETTINGS = {
+    "paper": Setting((*SMALL, Size(2, 160, small=False), Size(4, 160, 0.2, small=False)), repeats=5),
+    "quick": Setting((Size(2, 5), Size(2, 10), Size(2, 40, small=False)), repeats=2),
+}
+"""What the book shows, and what takes some seconds."""
 
 
 def run(setting: Setting) -> Array:
-    """Measure one size.
+    """Measure all sizes in turns.
 
     Parameters
     ----------
@@ -83,19 +96,24 @@ def run(setting: Setting) -> Array:
 
     Returns
     -------
-    ndarray, shape (repeats,)
+    ndarray, shape (sizes, repeats)
         Seconds from the first task sent to the last result received.
     """
     from distributed import Client, LocalCluster
 
-    shape = {"n_workers": setting.workers, "threads_per_worker": 1, "processes": True, "dashboard_address": ":0"}
-    taken = []
-    with LocalCluster(**shape) as cluster, Client(cluster), joblib.parallel_config("dask"):
-        for _ in range(1 + setting.repeats):
-            begun = time.perf_counter()
-            joblib.Parallel(batch_size=1)(joblib.delayed(time.sleep)(setting.seconds) for _ in range(setting.tasks))
-            taken.append(time.perf_counter() - begun)
-    return np.array(taken[1:])
+    taken = np.zeros((1 + setting.repeats, len(setting.sizes)))
+    with ExitStack() as stack:
+        clients = {}
+        for workers in sorted({size.workers for size in setting.sizes}):
+            shape = {"n_workers": workers, "threads_per_worker": 1, "processes": True, "dashboard_address": ":0"}
+            clients[workers] = stack.enter_context(Client(stack.enter_context(LocalCluster(**shape))))
+        for row in taken:
+            for i, size in enumerate(setting.sizes):
+                with clients[size.workers].as_current(), joblib.parallel_config("dask"):
+                    begun = time.perf_counter()
+                    joblib.Parallel(batch_size=1)(joblib.delayed(time.sleep)(size.seconds) for _ in range(size.tasks))
+                    row[i] = time.perf_counter() - begun
+    return taken[1:].T
 
 
 def fit(data: xr.Dataset) -> tuple[float, float]:
@@ -109,7 +127,7 @@ def fit(data: xr.Dataset) -> tuple[float, float]:
     Returns
     -------
     start, each : float
-        Seconds that a study waits once, and that a worker loses with each task.
+        Seconds that are lost once, and with each task.
 
     Examples
     --------
@@ -121,43 +139,39 @@ def fit(data: xr.Dataset) -> tuple[float, float]:
     """
     small = data.isel(size=np.flatnonzero(data["small"]))
     taken = small["taken"].median("repeat").to_numpy()
-    share = (small["tasks"] / small["workers"]).to_numpy()
-    waited = share * small["seconds"].to_numpy()
-    columns = np.stack([np.ones_like(taken), share], -1)
+    tasks = small["tasks"].to_numpy()
+    waited = tasks * (small["seconds"] / small["workers"]).to_numpy()
+    columns = np.stack([np.ones_like(taken), tasks], -1)
     start, each = np.linalg.lstsq(columns / taken[:, None], 1 - waited / taken)[0]
     return float(start), float(each)
 
 
 def predicted(data: xr.Dataset, start: float, each: float) -> xr.DataArray:
     """Return the model's seconds at every size, by these two parameters."""
-    seconds: xr.DataArray = start + data["tasks"] * (data["seconds"] + each) / data["workers"]
+    seconds: xr.DataArray = start + data["tasks"] * (each + data["seconds"] / data["workers"])
     return seconds
 
 
 def plan(scale: str) -> list[Run]:
-    """Return the planned runs, one for each size."""
-    return [Run(f"{size.tasks} tasks on {size.workers}", size, SEED) for size in SIZES[scale]]
+    """Return the one planned run."""
+    return [Run("sizes in turns", SETTINGS[scale], SEED)]
 
 
 def compute(planned: Run, needed: xr.Dataset | None, checkpoint: Path) -> xr.Dataset:
-    """Measure one size."""
-    return xr.Dataset({"taken": ("repeat", run(planned.setting))})
+    """Measure; by size what it was, and ``taken`` (size, repeat)."""
+    sizes = planned.setting.sizes
+    columns = {name: ("size", np.array([getattr(size, name) for size in sizes])) for name in asdict(sizes[0])}
+    return xr.Dataset({**columns, "taken": (("size", "repeat"), run(planned.setting))})
 
 
 def describe(runs: Sequence[Run]) -> dict[str, Any]:
-    """Return the sizes."""
-    return {planned.name: asdict(planned.setting) for planned in runs}
+    """Return what is measured."""
+    return asdict(runs[0].setting)
 
 
 def pack(runs: Sequence[Run], made: Mapping[Run, xr.Dataset]) -> xr.Dataset:
-    """Pack the sizes that were measured: ``taken`` (size, repeat), and by size what it was."""
-    there = [planned for planned in runs if planned in made]
-    sizes = {
-        name: ("size", np.array([getattr(planned.setting, name) for planned in there]))
-        for name in ("workers", "tasks", "seconds", "small")
-    }
-    taken = np.stack([made[planned]["taken"].to_numpy() for planned in there])
-    return xr.Dataset({**sizes, "taken": (("size", "repeat"), taken)})
+    """Return the one result."""
+    return made[runs[0]].drop_attrs()
 
 
 def again(path: str | Path) -> float:
