@@ -4,10 +4,11 @@ import os
 import signal
 import threading
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import joblib
+import numpy as np
 import pytest
 import xarray as xr
 from distributed import Client, LocalCluster
@@ -15,6 +16,7 @@ from walks import TOY, Setting
 
 from pbtlib import __main__ as command
 from pbtlib import results
+from pbtlib.studies import cluster
 from pbtlib.studies.study import Run
 
 posix = pytest.mark.skipif(os.name != "posix", reason="kills as POSIX systems do")
@@ -78,3 +80,25 @@ def test_a_killed_worker_costs_no_result(client, tmp_path):
     assert sorted(path.name for path in alone.iterdir()) == sorted(path.name for path in tmp_path.glob("*.*"))
     for run in WALKS:
         xr.testing.assert_equal(results.load(run.path(tmp_path)), results.load(run.path(alone)))
+
+
+# ---------------------------------------------------------------------------------------------- what it costs
+
+
+def test_the_model_is_held_against_sizes_that_it_has_not_seen(tmp_path):
+    """Seconds of the model itself are predicted, and its numbers found; the large ones half as long again are not."""
+    sizes = cluster.SETTINGS["paper"].sizes
+    data = xr.Dataset({k: ("size", np.array([getattr(s, k) for s in sizes])) for k in asdict(sizes[0])})
+    exact = cluster.predicted(data, 0.5, 0.03)
+    data["taken"] = exact.expand_dims(repeat=3, axis=1)
+    np.testing.assert_allclose(cluster.fit(data), (0.5, 0.03), rtol=0.05)
+    results.save(tmp_path / "exact.nc", data, {})
+    assert cluster.again(tmp_path / "exact.nc") == 1.0
+    data["taken"] = data["taken"] * xr.where(data["small"], 1.0, 1.5)
+    results.save(tmp_path / "slow.nc", data, {})
+    assert cluster.again(tmp_path / "slow.nc") == 0.0
+
+
+def test_one_worker_is_no_cluster():
+    with pytest.raises(ValueError, match="workers is 1"):
+        cluster.Size(1, 20)
