@@ -34,6 +34,7 @@ def client(monkeypatch):
         yield client
 
 
+@pytest.mark.slow
 def test_the_command_makes_a_study_on_a_cluster(client, tmp_path, monkeypatch, capsys):
     """By the address of its scheduler alone; the files are those that this process makes."""
     study = replace(STUDY, plan=lambda scale: [Run("short walk", Setting(updates=2), 1)])

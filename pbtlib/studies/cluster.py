@@ -1,8 +1,9 @@
 """What a cluster costs: tasks that only wait, sent to the workers of a local Dask cluster as a study sends its runs.
 
 The model has two parameters: n tasks of t seconds each on W workers take ``start + n max(each, t / W)`` seconds, for
-tasks are handed out one after another while the workers are at work. It is fitted to the small sizes and held against the large ones. All sizes take
-turns, so that other work on the machine slows them down alike; seconds differ from machine to machine all the same.
+tasks are handed out one after another while the workers are at work. It is fitted to the small sizes and held against
+the large ones. All sizes take turns, so that other work on the machine slows them down alike; seconds differ from
+machine to machine all the same.
 """
 
 from __future__ import annotations
