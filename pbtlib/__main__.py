@@ -13,13 +13,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import joblib
+
 from pbtlib import results
-from pbtlib.studies import chaos, equivalence, frozen, perturbation, ray_tune, sweep, wells
+from pbtlib.studies import chaos, cluster, digits, equivalence, frozen, perturbation, ray_tune, sweep, wells
 from pbtlib.studies.study import SCALES, Study
 
 ROOT = Path(__file__).parent.parent
 STUDIES = {
-    module.STUDY.name: module.STUDY for module in (sweep, wells, frozen, equivalence, perturbation, ray_tune, chaos)
+    module.STUDY.name: module.STUDY
+    for module in (sweep, wells, frozen, equivalence, perturbation, ray_tune, chaos, digits, cluster)
 }
 
 
@@ -36,6 +39,7 @@ def main(words: Sequence[str] | None = None) -> int:
         where = "_build/studies/NAME/SCALE"
         command.add_argument("--directory", type=Path, help=f"results and checkpoints of runs (default: {where})")
     making.add_argument("--jobs", type=_positive, default=os.cpu_count(), help="processes (default: one per processor)")
+    making.add_argument("--dask", metavar="ADDRESS", help="scheduler of a Dask cluster whose workers see the directory")
     making.add_argument("--output", type=Path, help="packed data (default: data.nc in the directory)")
     making.add_argument("--pack", action="store_true", help="only pack what has been made so far")
     checking = commands.add_parser("verify", help="check that data files are whole and list what they hold")
@@ -49,7 +53,7 @@ def main(words: Sequence[str] | None = None) -> int:
         parser.error("--directory belongs to one study; name it")
     try:
         if a.command == "make":
-            return make(STUDIES[a.name], a.scale, a.directory, a.jobs, a.output, pack_only=a.pack)
+            return make(STUDIES[a.name], a.scale, a.directory, a.jobs, a.output, pack_only=a.pack, dask=a.dask)
         return list_studies(a.scale) if a.name is None else list_runs(STUDIES[a.name], a.scale, a.directory)
     except ValueError as error:
         print(error, file=sys.stderr)
@@ -89,15 +93,27 @@ def list_runs(study: Study, scale: str, directory: Path | None) -> int:
 
 
 def make(
-    study: Study, scale: str, directory: Path | None, n_jobs: int, output: Path | None, *, pack_only: bool = False
+    study: Study,
+    scale: str,
+    directory: Path | None,
+    n_jobs: int,
+    output: Path | None,
+    *,
+    pack_only: bool = False,
+    dask: str | None = None,
 ) -> int:
-    """Make what is missing of a study, pack it, and say what the file holds."""
+    """Make what is missing of a study, here or by the workers of a Dask cluster, pack it, and say what it holds."""
     runs, directory = study.runs(scale), directory or place(study, scale)
     output = (output or directory / "data.nc").expanduser()
     if study.stored(runs, output) == len(runs):
         print("Every planned run is in the file; nothing is left to be made.")
         return verify([output])
-    if not pack_only:
+    if dask and not pack_only:
+        from distributed import Client
+
+        with Client(dask), joblib.parallel_config("dask"):
+            study.make_all(runs, directory.expanduser().resolve(), progress=True)
+    elif not pack_only:
         study.make_all(runs, directory, n_jobs=n_jobs, progress=True)
     data, meta = study.collect(runs, directory)
     if (before := study.stored(runs, output) or 0) > meta["runs"]["made"]:

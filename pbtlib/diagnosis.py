@@ -582,8 +582,11 @@ def _mutation_effect(lines: _Lines, name: str) -> _Effect | None:
 
     Columns :math:`\delta` and :math:`h'^2 - h^2` for the copy's h' and its parent's h, given interval, parent's score,
     h and h². Their errors are White's, which are right under the null because :math:`\delta` is independent from
-    copy to copy. The mean cost of mutation is −(coefficient of the square)·E[δ²].
+    copy to copy. The mean cost of mutation is −(coefficient of the square)·E[δ²]. Where trials keep their h when they
+    are copied into, nothing was drawn, and there is no experiment.
     """
+    if (lines.h[name][1:] == lines.h[name][:-1]).all():
+        return None
     before, after = lines.before(lines.h[name]), lines.h[name][1:]
     centre = np.nanmean(lines.h[name][:-1], 1, keepdims=True)
     x, y = before - centre, after - centre
