@@ -3,15 +3,18 @@
 A fault in the library makes the claims part that depend on it.
 """
 
+import dataclasses
 import os
 import shutil
 import subprocess
 import sys
 
 import pytest
-from planted import FAULTS, verdicts
 
-from book.execute import ROOT
+from book import faults
+from book.execute import ROOT, names
+from book.faults import FAULTS
+from pbtlib.claims import ledger
 
 PAGE = """---
 kernelspec: {{display_name: Python 3, language: python, name: python3}}
@@ -119,17 +122,72 @@ def test_a_sphinx_warning_breaks_the_build(tmp_path, prose, complaint):
     assert complaint in output
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_fault_has_one_place_in_the_library(fault):
-    name, right, wrong = FAULTS[fault]
-    code = (ROOT / "pbtlib" / name).read_text()
-    assert code.count(right) == 1
-    assert wrong not in code
+# ---------------------------------------------------------------------------------------------- faults and claims
+
+
+@pytest.mark.words
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
+def test_a_fault_changes_text_that_is_there_once(fault):
+    text = (ROOT / fault.file).read_text(encoding="utf-8")
+    assert faults.broken(fault, text) != text
+    assert not any(wrong in text for _, wrong in fault.changes)
+    assert set(fault.pages) <= set(names())
+    with pytest.raises(ValueError, match="0 times; a fault needs it once"):
+        faults.broken(fault, "")
+
+
+@pytest.mark.words
+def test_the_table_is_of_these_faults_and_of_claims_of_their_pages():
+    table = faults.stored()
+    assert list(table) == [fault.name for fault in FAULTS], "run `make faults`"
+    for fault in FAULTS:
+        assert {ledger()[name].chapter for name in table[fault.name]} <= set(fault.pages)
+        assert table[fault.name], "a fault on which nothing depends shows nothing"
+
+
+@pytest.mark.words
+def test_nine_in_ten_part_and_there_is_a_reason_for_each_claim_that_stands():
+    table = faults.stored()
+    became = [what for rows in table.values() for what in rows.values()]
+    assert set(became) <= {faults.PARTED, faults.STOOD}
+    assert became.count(faults.PARTED) >= 0.9 * len(became)
+    for fault in FAULTS:
+        assert {name for name, what in table[fault.name].items() if what == faults.STOOD} == set(fault.stood)
+
+
+def test_dependence_is_seen_in_the_numbers_and_not_in_the_verdict():
+    def verdict(measured, predicted=1.0, *, agrees=True):
+        return [{"measured": measured, "predicted": predicted, "agrees": agrees}]
+
+    sound = {name: verdict(1.0) for name in ("apart", "same", "moved", "held against another", "gone")}
+    found = {
+        "apart": verdict(2.0, agrees=False),
+        "same": verdict(1.0, agrees=False),  # its control alone is broken
+        "moved": verdict(1.1),
+        "held against another": verdict(1.0, 1.1),
+    }
+    assert faults.compared(sound, found) == {
+        "apart": faults.PARTED,
+        "moved": faults.STOOD,
+        "held against another": faults.STOOD,
+        "gone": faults.STOPPED,
+    }
 
 
 @pytest.mark.slow
-def test_without_selection_the_claim_that_needs_it_parts_and_another_does_not():
-    said, failed = verdicts(["03_2_small_steps"], "selection off")
-    assert not failed
-    assert said["03_2_small_steps"]["replicator-mutator-exact"], "this one is solved on a grid, without agents"
-    assert not said["03_2_small_steps"]["speed-grows-with-n"]
+def test_planting_a_fault_gives_its_row_of_the_table(tmp_path):
+    (fault,) = (fault for fault in FAULTS if fault.name == "networks-exponent")
+    became = {name: verdict["agrees"] for name, (verdict,) in faults.judged(fault, tmp_path).items()}
+    assert became == {
+        record.id: record.id not in faults.stored()[fault.name]
+        for record in ledger().values()
+        if record.chapter in fault.pages
+    }
+
+
+@pytest.mark.slow
+def test_without_selection_the_claim_that_needs_it_parts_and_another_does_not(tmp_path):
+    (fault,) = (fault for fault in FAULTS if fault.name == "selection-off")
+    found = faults.judged(dataclasses.replace(fault, pages=("03_2_small_steps",)), tmp_path)
+    assert found["replicator-mutator-exact"][0]["agrees"], "this one is solved on a grid, without agents"
+    assert not found["speed-grows-with-n"][0]["agrees"]

@@ -16,6 +16,7 @@ from docutils.nodes import make_id
 from nbformat import NotebookNode
 from sphinx.errors import SphinxError
 
+from book.faults import FAULTS, STOOD, stored
 from book.ledger.card import evidence, link_to_test, slug
 from pbtlib.claims import CHOICES, COMPUTED, STATUSES, WORDS, Record, Verdict
 
@@ -190,6 +191,7 @@ def parts(records: dict[str, Record], found: dict[str, list[dict[str, Any]]], wh
         "entries": _entries(records, collect(records, found), where),
         "graph": graph(records),
         "findings": _findings(records, where),
+        "faults": _faults(where),
     }
 
 
@@ -334,6 +336,40 @@ def _list(records: list[Record], where: Places) -> str:
             + "</p></li>"
         )
     return f'<ul class="ledger-list">{"".join(items)}</ul>\n' if items else ""
+
+
+# ---------------------------------------------------------------------------------------------- faults planted
+
+
+def _faults(where: Places) -> str:
+    """The table of `book.faults`: what was broken, the pages that were run, and which claims stood, and why."""
+    table, lines, all_stood = stored(), [], 0
+    for fault in FAULTS:
+        became = table[fault.name]
+        stood = [name for name, what in became.items() if what == STOOD]
+        all_stood += len(stood)
+        place = fault.pages[0] if "chapters" in fault.file else ""
+        broken = f"in {_page(place, where)}" if place else f"in <code>{fault.file}</code>"
+        run = "" if place else "; run: " + ", ".join(_page(page, where) for page in fault.pages)
+        reasons = "".join(
+            f'<br><a href="#ledger-{name}">{name}</a> stood: {escape(fault.stood.get(name, "no reason is given"))}'
+            for name in stood
+        )
+        lines.append(
+            f'<tr><td>{escape(fault.what)} <span class="ledger-note">({broken}{run})</span>{reasons}</td>'
+            f"<td>{len(became)}</td><td>{len(became) - len(stood)}</td></tr>"
+        )
+    depend = sum(len(became) for became in table.values())
+    return (
+        f"**{len(FAULTS)} faults**: of {depend} times that a claim depends on one, it parts from its record "
+        f"{depend - all_stood} times.\n\n"
+        '<table class="ledger-faults"><thead><tr><th>fault, and claims that stood</th><th>claims that depend on it</th>'
+        f"<th>parted</th></tr></thead><tbody>{''.join(lines)}</tbody></table>\n"
+    )
+
+
+def _page(page: str, where: Places) -> str:
+    return f'<a href="{page}.html">{escape(_title(page, where))}</a>'
 
 
 # ---------------------------------------------------------------------------------------------- the graph
