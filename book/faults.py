@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from book.execute import CHAPTERS, KERNEL_ENVIRONMENT, ROOT, TWINS, claims_of, code_cells, from_twin, write_if_changed
-from pbtlib import claims
+from pbtlib import claims, moving
 
 TABLE = CHAPTERS / "faults.json"
 COPY = ROOT / "_build" / "faults"
@@ -286,6 +286,7 @@ def judge(pages: list[str]) -> dict[str, list[dict[str, Any]]]:
         found.setdefault(name, []).append(asdict(claims.judge(name, **numbers)))
 
     claims.claim = claim  # type: ignore[assignment]  # before a page imports it
+    moving.figure = lambda *_, **__: None  # what sliders would show is not asked for
     os.chdir(CHAPTERS)
     for page in pages:
         space: dict[str, Any] = {}
