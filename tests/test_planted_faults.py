@@ -149,10 +149,13 @@ def test_the_table_is_of_these_faults_and_of_claims_of_the_ledger():
 
 @pytest.mark.words
 def test_nine_in_ten_part_and_there_is_a_reason_for_each_claim_that_stands():
+    """Of those that are not true with the fault too; these are four in five of all that depend on one."""
     table = faults.stored()
     became = [what for rows in table.values() for what in rows.values()]
     assert set(became) <= {faults.PARTED, faults.STOOD}
-    assert became.count(faults.PARTED) >= 0.9 * len(became)
+    parted, missed = became.count(faults.PARTED), sum(len(fault.missed) for fault in FAULTS)
+    assert parted >= 0.9 * (parted + missed)
+    assert parted >= 0.8 * len(became)
     for fault in FAULTS:
         assert {name for name, what in table[fault.name].items() if what == faults.STOOD} == set(fault.stood)
 

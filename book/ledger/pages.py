@@ -16,7 +16,7 @@ from docutils.nodes import make_id
 from nbformat import NotebookNode
 from sphinx.errors import SphinxError
 
-from book.faults import FAULTS, STOOD, stored
+from book.faults import FAULTS, PARTED, stored
 from book.ledger.card import evidence, link_to_test, slug
 from pbtlib.claims import CHOICES, COMPUTED, STATUSES, WORDS, Record, Verdict
 
@@ -342,29 +342,30 @@ def _list(records: list[Record], where: Places) -> str:
 
 
 def _faults(where: Places) -> str:
-    """The table of `book.faults`: what was broken, the pages that were run, and which claims stood, and why."""
-    table, lines, all_stood = stored(), [], 0
+    """The table of `book.faults`: what was broken, and which claims parted, were true all the same, or missed it."""
+    table = stored()
+    lines = []
     for fault in FAULTS:
-        became = table[fault.name]
-        stood = [name for name, what in became.items() if what == STOOD]
-        all_stood += len(stood)
-        place = fault.pages[0] if "chapters" in fault.file else ""
-        broken = f"in {_page(place, where)}" if place else f"in <code>{fault.file}</code>"
-        run = "" if place else "; run: " + ", ".join(_page(page, where) for page in fault.pages)
-        reasons = "".join(
-            f'<br><a href="#ledger-{name}">{name}</a> stood: {escape(fault.stood.get(name, "no reason is given"))}'
-            for name in stood
+        pages = ", ".join(_page(page, where) for page in fault.pages)
+        place = f"on the page {pages}" if fault.file.startswith("chapters") else f"in {fault.file}; judged: {pages}"
+        notes = "".join(
+            f'<p class="ledger-note"><a href="#ledger-{name}">{name}</a>, {kind}: {escape(reason)}</p>'
+            for kind, reasons in (("true with the fault too", fault.true), ("missed", fault.missed))
+            for name, reason in reasons.items()
         )
+        parted = sum(became == PARTED for became in table[fault.name].values())
         lines.append(
-            f'<tr><td>{escape(fault.what)} <span class="ledger-note">({broken}{run})</span>{reasons}</td>'
-            f"<td>{len(became)}</td><td>{len(became) - len(stood)}</td></tr>"
+            f'<tr><td>{escape(fault.what)} <span class="ledger-note">({place})</span>{notes}</td>'
+            f"<td>{len(fault.claims)}</td><td>{parted}</td></tr>"
         )
-    depend = sum(len(became) for became in table.values())
+    became = [what for rows in table.values() for what in rows.values()]
+    true = sum(len(fault.true) for fault in FAULTS)
     return (
-        f"**{len(FAULTS)} faults**: of {depend} times that a claim depends on one, it parts from its record "
-        f"{depend - all_stood} times.\n\n"
-        '<table class="ledger-faults"><thead><tr><th>fault, and claims that stood</th><th>claims that depend on it</th>'
-        f"<th>parted</th></tr></thead><tbody>{''.join(lines)}</tbody></table>\n"
+        f"**{len(FAULTS)} faults.** {len(became)} times a claim depends on one, and {became.count(PARTED)} times it "
+        f"parts from its record; {true} times it is true with the fault too, "
+        f"{sum(len(fault.missed) for fault in FAULTS)} times it misses it.\n\n"
+        "<table><thead><tr><th>fault</th><th>claims that depend on it</th><th>parted</th></tr></thead>"
+        f"<tbody>{''.join(lines)}</tbody></table>\n"
     )
 
 
