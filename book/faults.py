@@ -119,6 +119,12 @@ FAULTS = (
             "window-h-constant",
             "error-threshold-agents",
         ),
+        {
+            "mutation-keeps-mean": "Mutation of mean zero keeps the mean at any strength.",
+            "eq-19-particles": "The mean changes as (19) says at any strength of mutation.",
+            "thm-10-particles": "The bound leaves room: the population obeys it at twice the strength too.",
+            "window-h-constant": "At twice the strength the change is still below a twentieth.",
+        },
     ),
     Fault(
         "drift-sign",
@@ -140,6 +146,9 @@ FAULTS = (
         "pbtlib/training.py",
         (("(vectors * np.exp(-rates * step)) @ vectors.T", "(vectors * np.exp(-2 * rates * step)) @ vectors.T"),),
         ("ou-exact-transition", "window-effective-size", "remark-6-current", "jump-survives"),
+        {
+            "window-effective-size": "It relates the spread of a mean to correlations, whatever the rate.",
+        },
     ),
     Fault(
         "window-short",
@@ -147,6 +156,9 @@ FAULTS = (
         "pbtlib/training.py",
         (("np.asarray(trace.fitness.mean(-1))", "np.asarray(trace.fitness[..., :-1].mean(-1))"),),
         ("window-beats-exact",),
+        {
+            "window-beats-exact": "The mean of nine draws beats the exact effective fitness too.",
+        },
     ),
     Fault(
         "optimum-shifted",
