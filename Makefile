@@ -1,12 +1,12 @@
 # Thin cover over run.py, which does the same on systems without make. V=1 shows what goes to the logs.
 PYTHON ?= python3
 RUN = $(PYTHON) run.py $@ $(if $(V),--verbose)
-.PHONY: book test nbval portable newest lowest exec take seeds lab pdf zip shots lint bench clean help
+.PHONY: book test nbval portable newest lowest exec take seeds faults lab pdf zip shots lint bench clean help
 book lab pdf zip shots lint bench clean:
 	@$(RUN)
 test nbval portable newest lowest:
 	@$(RUN) $(if $(SEED),--seed $(SEED)) $(TESTS)
-exec take:
+exec take faults:
 	@$(RUN) $(NAME)
 seeds:
 	@$(RUN) $(SEEDS)

@@ -50,6 +50,7 @@ COMMANDS = {
     "exec": "write fresh outputs into chapters/ (all chapters, or those named)",
     "take": "take an edited notebook over into its text twin",
     "seeds": "run all chapters under other seeds (seeds 1 2 3)",
+    "faults": "plant faults in copies of the project and say which claims part (all faults, or those named)",
     "lab": "open JupyterLab on the chapters",
     "pdf": "the book for print, whole (_build/book.pdf), for reading and in parts (needs Chromium)",
     "zip": "the built book for reading without a network (_build/book.zip)",
@@ -96,6 +97,8 @@ def main() -> int:
     match arguments.command:
         case "book" | "exec" | "take" | "seeds":
             return call("-m", "book.build", arguments.command, *rest)
+        case "faults":
+            return call("-m", "book.faults", *rest)
         case "test":
             return test(arguments.seed, rest)
         case "nbval":

@@ -16,6 +16,7 @@ from docutils.nodes import make_id
 from nbformat import NotebookNode
 from sphinx.errors import SphinxError
 
+from book.faults import FAULTS, PARTED, stored
 from book.ledger.card import evidence, link_to_test, slug
 from pbtlib.claims import CHOICES, COMPUTED, STATUSES, WORDS, Record, Verdict
 
@@ -190,6 +191,7 @@ def parts(records: dict[str, Record], found: dict[str, list[dict[str, Any]]], wh
         "entries": _entries(records, collect(records, found), where),
         "graph": graph(records),
         "findings": _findings(records, where),
+        "faults": _faults(where),
     }
 
 
@@ -334,6 +336,41 @@ def _list(records: list[Record], where: Places) -> str:
             + "</p></li>"
         )
     return f'<ul class="ledger-list">{"".join(items)}</ul>\n' if items else ""
+
+
+# ---------------------------------------------------------------------------------------------- faults planted
+
+
+def _faults(where: Places) -> str:
+    """The table of `book.faults`: what was broken, and which claims parted, were true all the same, or missed it."""
+    table = stored()
+    lines = []
+    for fault in FAULTS:
+        pages = ", ".join(_page(page, where) for page in fault.pages)
+        place = f"on the page {pages}" if fault.file.startswith("chapters") else f"in {fault.file}; judged: {pages}"
+        notes = "".join(
+            f'<p class="ledger-note"><a href="#ledger-{name}">{name}</a>, {kind}: {escape(reason)}</p>'
+            for kind, reasons in (("true with the fault too", fault.true), ("missed", fault.missed))
+            for name, reason in reasons.items()
+        )
+        parted = sum(became == PARTED for became in table[fault.name].values())
+        lines.append(
+            f'<tr><td>{escape(fault.what)} <span class="ledger-note">({place})</span>{notes}</td>'
+            f"<td>{len(fault.claims)}</td><td>{parted}</td></tr>"
+        )
+    became = [what for rows in table.values() for what in rows.values()]
+    true = sum(len(fault.true) for fault in FAULTS)
+    return (
+        f"**{len(FAULTS)} faults.** {len(became)} times a claim depends on one, and {became.count(PARTED)} times it "
+        f"parts from its record; {true} times it is true with the fault too, "
+        f"{sum(len(fault.missed) for fault in FAULTS)} times it misses it.\n\n"
+        "<table><thead><tr><th>fault</th><th>claims that depend on it</th><th>parted</th></tr></thead>"
+        f"<tbody>{''.join(lines)}</tbody></table>\n"
+    )
+
+
+def _page(page: str, where: Places) -> str:
+    return f'<a href="{page}.html">{escape(_title(page, where))}</a>'
 
 
 # ---------------------------------------------------------------------------------------------- the graph
