@@ -184,13 +184,14 @@
     /* A dot of each colour, as pixels. */
     let dots = [], side = 12;
     function sprites() {
-      const size = (settings.N > 600 ? 5.4 : settings.N > 100 ? 7 : 9) * (stages.theta.w < 220 ? 0.75 : 1), { ratio } = stages.theta;
+      const size = (settings.N > 600 ? 4.7 : settings.N > 100 ? 7 : 9) * (stages.theta.w < 220 ? 0.75 : 1), { ratio } = stages.theta;
       side = Math.ceil(size * ratio);
       dots = palette.map((colour) => {
         const dot = element("canvas", { width: side, height: side }), pen = dot.getContext("2d");
         pen.scale(side / size, side / size);
         pen.fillStyle = colour; pen.strokeStyle = look.paper; pen.lineWidth = 0.7;
-        pen.beginPath(); pen.arc(size / 2, size / 2, size / 2 - 0.5, 0, 7); pen.fill(); pen.stroke();
+        pen.beginPath(); pen.arc(size / 2, size / 2, size / 2 - 0.5, 0, 7); pen.fill();
+        if (settings.N <= 600) pen.stroke(); // a rim tells dots apart, but thousands would be more rim than dot
         return pixelsOf(pen, dot);
       });
     }
@@ -373,7 +374,8 @@
           }
         }
       }
-      if (families.length !== frame.shown) { zoom(); drawFamilies(); say(); frame.shown = families.length; }
+      if (families.length !== frame.shown) { zoom(); drawFamilies(); frame.shown = families.length; }
+      if (stamp - (frame.said ?? 0) > 250) { say(); frame.said = stamp; } // nobody reads faster
       draw();
       if (playing || population.update < target) requestAnimationFrame(frame);
       else settle();
