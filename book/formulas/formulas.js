@@ -3,7 +3,26 @@
   // What is folded is set when it comes into view, or for print: this script runs before MathJax.
   const folded = (formula) => formula.closest("details:not([open]), .admonition.dropdown") && !formula.closest("summary");
   const all = [...document.querySelectorAll(".math")], later = new Set(all.filter(folded));
-  window.MathJax.startup = { elements: all.filter((formula) => !later.has(formula)) };
+  Object.assign(window.MathJax, {
+    startup: { elements: all.filter((formula) => !later.has(formula)), pageReady: () => MathJax.startup.defaultPageReady().then(speak) },
+    options: { ...window.MathJax.options, enableAssistiveMml: false, renderActions: { speak: [1000, () => setTimeout(speak), () => setTimeout(speak)] } },
+  });
+
+  // What a screen reader reads, MathML beside each formula, is half of the work: it is made when all formulas are seen.
+  const spoken = new WeakSet(), reader = document.createElement("template");
+  async function speak() {
+    const made = MathJax.startup.document;
+    made.adaptor.parse = (text) => { reader.innerHTML = text; return { body: reader.content }; }; // not a new document each
+    let begun = performance.now();
+    for (const item of [...made.math]) {
+      if (spoken.has(item)) continue;
+      spoken.add(item);
+      Object.create(item, { state: { value: () => 0 } }).assistiveMml(made, true); // else it holds for done
+      if (performance.now() - begun < 20) continue;
+      await new Promise((next) => setTimeout(next));
+      begun = performance.now();
+    }
+  }
 
   async function set(formulas) {
     formulas.forEach((formula) => later.delete(formula));

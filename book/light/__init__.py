@@ -1,6 +1,7 @@
 """Light pages: each loads the style sheets and scripts that it needs, its figures when they come near, and no more.
 
 What extensions put on every page is taken off where nothing needs it: `ONLY` holds what a page must have for each.
+What remains is joined to a few files; see `bundles.py`.
 The theme's icons, half a megabyte of script for a dozen of them, are drawn by `light.css`.
 """
 
@@ -16,6 +17,7 @@ from sphinx.application import Sphinx
 
 import book
 from book import feature
+from book.light.bundles import join
 
 ONLY = {
     "mathjax/": r'class="math\b',
@@ -34,11 +36,12 @@ ONLY = {
 """From a part of an asset's name or words to the expression that is found on the pages that need it."""
 
 NOT_ON_PAGES = re.compile(
-    r"\s*(<!-- So that users can add custom icons -->"
+    r"\s*(<!-- (So that users can add custom icons|Pre-loaded scripts that we'll load fully later) -->"
     r"|<script[^>]*(fontawesome|searchtools|language_data|searchindex)\.js"
-    r'[^>]*></script>|<meta name="viewport"[^>]*>)'
+    r'[^>]*></script>|<link rel="preload" as="script"[^>]*>|<meta name="viewport"[^>]*>)'
 )
-"""What the theme writes into the head of every page: icons as a script, and what only the page of the search needs."""
+"""What the theme writes into the head of every page: icons as a script, what only the page of the search needs, and
+that its last scripts come before all others."""
 TEMPLATES = Path(__file__).with_name("templates")
 DENSITY = 110
 COLOURLESS = re.compile(r'<span class="(?:n|nn|o|p|w)">([^<]*)</span>')
@@ -95,4 +98,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx."""
     app.connect("html-page-context", lighten, priority=900)  # when all others have said what they want
     app.connect("config-inited", lambda _, config: config.templates_path.append(str(TEMPLATES)))
+    app.connect("build-finished", join, priority=900)  # when all pages and files are there
     return feature(app, __file__)

@@ -82,7 +82,11 @@
       for (const one of [canvas, behind]) { one.width = Math.max(1, Math.round(w * ratio)); one.height = Math.max(1, Math.round(h * ratio)); }
       const back = behind.getContext("2d");
       for (const one of [pen, back]) one.setTransform(ratio, 0, 0, ratio, 0, 0);
-      Object.assign(this, { w, h, ratio, back });
+      Object.assign(this, { w, h, ratio, back, drawn: null });
+    }, changed(...what) { // whether it shows something else than this
+      if (this.drawn && what.every((value, k) => value === this.drawn[k])) return false;
+      this.drawn = what;
+      return true;
     }, clear() {
       pen.setTransform(1, 0, 0, 1, 0, 0);
       pen.clearRect(0, 0, canvas.width, canvas.height);
@@ -124,14 +128,15 @@
 
     function scenery() {
       const style = getComputedStyle(box), get = (name) => style.getPropertyValue(name).trim();
-      look = { text: get("--pst-color-text-base"), quiet: get("--quiet"), line: get("--pst-color-border"), paper: get("--pst-color-background"), limit: get("--limit"), tooth: get("--tooth"), font: `12px ${style.fontFamily}` };
+      look = { text: get("--pst-color-text-base"), quiet: get("--quiet"), line: get("--pst-color-border"), paper: get("--paper"), limit: get("--limit"), tooth: get("--tooth"), font: `12px ${style.fontFamily}` };
       palette = colours(document.documentElement.dataset.theme === "dark");
       for (const one of Object.values(stages)) one.fit();
       const n = 129, lattice = (k) => (k / (n - 1) * 2 - 1) * spans.theta;
       const { fitness: F, best } = PROBLEMS[settings.problem];
       const gaps = Float64Array.from({ length: n * n }, (_, c) => best - F(lattice(c % n), lattice(Math.floor(c / n))));
       const plane = (one, span, values, size, x, y, levels) => {
-        one.back.clearRect(0, 0, one.w, one.h);
+        one.back.fillStyle = look.paper;
+        one.back.fillRect(0, 0, one.w, one.h);
         one.back.font = look.font;
         one.back.lineWidth = 1;
         one.back.strokeStyle = look.line;
@@ -164,49 +169,68 @@
         theta.back.strokeStyle = look.text;
         for (const [a, b] of MINIMA) { theta.back.beginPath(); theta.back.arc(across(theta, spans.theta, a), down(theta, spans.theta, b), 7, 0, 7); theta.back.stroke(); }
       }
+      for (const one of [theta, h]) {
+        one.ground = pixelsOf(one.back, one.canvas);
+        one.image = one.pen.createImageData(one.canvas.width, one.canvas.height);
+        one.pixels = new Uint32Array(one.image.data.buffer);
+      }
+      limit.width = limit.height = 0;
       sprites();
       drawFamilies();
     }
     const onLattice = (one) => [(k) => across(one, spans.h, grid.at(k)), (k) => down(one, spans.h, grid.at(k))];
+    const pixelsOf = (pen, { width, height }) => new Uint32Array(pen.getImageData(0, 0, width, height).data.buffer);
 
-    /* A dot of each colour, drawn once. */
-    let dots = [], size = 6;
+    /* A dot of each colour, as pixels. */
+    let dots = [], side = 12;
     function sprites() {
-      size = (settings.N > 600 ? 5.4 : settings.N > 100 ? 7 : 9) * (stages.theta.w < 220 ? 0.75 : 1);
-      const { ratio } = stages.theta;
+      const size = (settings.N > 600 ? 4.7 : settings.N > 100 ? 7 : 9) * (stages.theta.w < 220 ? 0.75 : 1), { ratio } = stages.theta;
+      side = Math.ceil(size * ratio);
       dots = palette.map((colour) => {
-        const dot = element("canvas", { width: Math.ceil(size * ratio), height: Math.ceil(size * ratio) }), pen = dot.getContext("2d");
-        pen.scale(ratio, ratio);
+        const dot = element("canvas", { width: side, height: side }), pen = dot.getContext("2d");
+        pen.scale(side / size, side / size);
         pen.fillStyle = colour; pen.strokeStyle = look.paper; pen.lineWidth = 0.7;
-        pen.beginPath(); pen.arc(size / 2, size / 2, size / 2 - 0.5, 0, 7); pen.fill(); pen.stroke();
-        return dot;
+        pen.beginPath(); pen.arc(size / 2, size / 2, size / 2 - 0.5, 0, 7); pen.fill();
+        if (settings.N <= 600) pen.stroke(); // a rim tells dots apart, but thousands would be more rim than dot
+        return pixelsOf(pen, dot);
       });
     }
 
+    /* All dots on the ground of a plane, pixel by pixel: of thousands, that is many times as fast as the canvas's own drawing. */
     function drawPlane(one, span, now, old) {
-      const { founder } = population, { pen, w, h } = one, ease = flight * flight * (3 - 2 * flight), kx = w / span / 2, ky = -h / span / 2;
-      const right = w - 3, bottom = h - 3, many = founder.length > 600, half = many ? size / 2 - 0.8 : size / 2;
-      const squares = many && palette.map(() => new Path2D()); // of many dots, one path a colour is drawn faster
+      const { founder } = population, { pixels, canvas: { width, height } } = one, ease = flight * flight * (3 - 2 * flight);
+      pixels.set(one.ground);
       for (let i = 0; i < founder.length; i++) {
         let x = now[2 * i], y = now[2 * i + 1];
         if (old) { x = old[2 * i] + ease * (x - old[2 * i]); y = old[2 * i + 1] + ease * (y - old[2 * i + 1]); }
-        x = Math.min(Math.max(w / 2 + kx * x, 3), right);
-        y = Math.min(Math.max(h / 2 + ky * y, 3), bottom);
-        const colour = founder[i] % dots.length;
-        if (many) squares[colour].rect(x - half, y - half, 2 * half, 2 * half);
-        else pen.drawImage(dots[colour], x - half, y - half, size, size);
+        const left = Math.round(Math.min(Math.max((x / span / 2 + 0.5) * width - side / 2, 0), width - side));
+        const top = Math.round(Math.min(Math.max((0.5 - y / span / 2) * height - side / 2, 0), height - side));
+        const dot = dots[founder[i] % dots.length];
+        for (let row = 0, k = 0; row < side; row++) for (let at = (top + row) * width + left, end = at + side; at < end; at++, k++) {
+          const ink = dot[k], part = ink >>> 24;
+          if (part === 255) pixels[at] = ink;
+          else if (part) pixels[at] = over(ink, pixels[at], part);
+        }
       }
-      if (many) squares.forEach((path, k) => { pen.fillStyle = palette[k]; pen.fill(path); });
+      one.pen.putImageData(one.image, 0, 0);
     }
+    const blend = (a, b, part) => (a * part + b * (255 - part)) / 255 | 0;
+    const over = (a, b, part) => 255 << 24 | blend(a >> 16 & 255, b >> 16 & 255, part) << 16 | blend(a >> 8 & 255, b >> 8 & 255, part) << 8 | blend(a & 255, b & 255, part);
+
+    const limit = element("canvas"); // the level lines of the law, which change with it only
     function drawLimit() {
       if (!law) return;
-      const { pen } = stages.h, [x, y] = onLattice(stages.h), top = law.reduce((a, b) => Math.max(a, b));
-      if (law !== drawLimit.of || drawLimit.w !== stages.h.w || drawLimit.span !== spans.h) {
-        drawLimit.paths = [0.5, 0.05].map((part) => contour(law, grid.n, part * top, x, y));
-        Object.assign(drawLimit, { of: law, w: stages.h.w, span: spans.h });
+      const { canvas: { width, height }, pen, ratio } = stages.h;
+      if (law !== drawLimit.of || limit.width !== width) {
+        const [x, y] = onLattice(stages.h), top = law.reduce((a, b) => Math.max(a, b)), lines = limit.getContext("2d");
+        Object.assign(limit, { width, height }); // empties it
+        lines.scale(ratio, ratio);
+        lines.strokeStyle = look.limit;
+        [0.5, 0.05].forEach((part, k) => { lines.lineWidth = k ? 1.3 : 3; lines.stroke(contour(law, grid.n, part * top, x, y)); });
+        drawLimit.of = law;
       }
-      pen.strokeStyle = look.limit;
-      drawLimit.paths.forEach((path, k) => { pen.lineWidth = k ? 1.3 : 3; pen.stroke(path); });
+      pen.setTransform(1, 0, 0, 1, 0, 0);
+      pen.drawImage(limit, 0, 0);
     }
 
     function drawTeeth() {
@@ -235,33 +259,35 @@
       for (const [t, v] of marks) { pen.beginPath(); pen.arc(x(t), y(v), 3.6, 0, 7); pen.fill(); }
     }
 
+    const bands = element("canvas");
     function drawFamilies() {
       const one = stages.families, { back: pen, w, h } = one, left = 4, bottom = 18, kept = [20, 40, KEPT].find((many) => many >= families.length) ?? KEPT;
-      const shown = families.slice(-kept), first = families.length - shown.length;
-      pen.clearRect(0, 0, w, h);
-      const wide = (w - left - 4) / kept;
-      shown.forEach((shares, k) => {
-        let top = 4;
-        for (const [founder, count] of shares) {
-          const tall = count / settings.N * (h - bottom - 4);
-          pen.fillStyle = palette[founder % palette.length];
-          pen.fillRect(left + k * wide, top, wide + 0.4, tall);
-          top += tall;
-        }
+      const shown = families.slice(-kept), first = families.length - shown.length, wide = (w - left - 4) / kept;
+      const inks = dots.map((dot) => dot[(side >> 1) * (side + 1)]), image = new ImageData(kept, Math.max(1, Math.round((h - bottom - 4) * one.ratio)));
+      const pixels = new Uint32Array(image.data.buffer), of = (row) => (row + 0.5) / image.height * settings.N;
+      shown.forEach((shares, k) => { // a column of pixels for an update
+        let row = 0, agents = 0;
+        for (const [founder, count] of shares) for (agents += count; of(row) < agents; row++) pixels[row * kept + k] = inks[founder % inks.length];
       });
+      Object.assign(bands, { width: kept, height: image.height }).getContext("2d").putImageData(image, 0, 0);
+      pen.clearRect(0, 0, w, h);
+      pen.imageSmoothingEnabled = false;
+      pen.drawImage(bands, left, 4, kept * wide, h - bottom - 4);
       pen.font = look.font; pen.fillStyle = look.text; pen.textAlign = "center";
       for (let t = 0; t <= kept; t += kept / 4) pen.fillText(String(first + t), Math.min(Math.max(left + t * wide, 10), w - 14), h - 3);
       pen.textAlign = "left";
       one.clear();
     }
 
+    /* Draw what has changed: h and the law do at updates only, the sawtooth a dozen times between them. */
     function draw() {
-      stages.theta.clear();
-      drawPlane(stages.theta, spans.theta, population.theta, flight < 1 && moved?.theta);
-      stages.h.clear();
-      drawPlane(stages.h, spans.h, population.h, flight < 1 && moved?.h);
-      drawLimit();
-      drawTeeth();
+      const old = flight < 1 && moved;
+      if (stages.theta.changed(population.theta, flight)) drawPlane(stages.theta, spans.theta, population.theta, old?.theta);
+      if (stages.h.changed(population.h, flight, law)) {
+        drawPlane(stages.h, spans.h, population.h, old?.h);
+        drawLimit();
+      }
+      if (stages.teeth.changed(teeth.at(-1), predicted.length)) drawTeeth();
     }
 
     /* ---- what it says */
@@ -348,7 +374,8 @@
           }
         }
       }
-      if (families.length !== frame.shown) { zoom(); drawFamilies(); say(); frame.shown = families.length; }
+      if (families.length !== frame.shown) { zoom(); drawFamilies(); frame.shown = families.length; }
+      if (stamp - (frame.said ?? 0) > 250) { say(); frame.said = stamp; } // nobody reads faster
       draw();
       if (playing || population.update < target) requestAnimationFrame(frame);
       else settle();
