@@ -4,8 +4,10 @@ RUN = $(PYTHON) run.py $@ $(if $(V),--verbose)
 .PHONY: book test nbval portable newest lowest exec take seeds faults lab pdf zip shots lint bench clean help
 book lab pdf zip shots lint bench clean:
 	@$(RUN)
-test nbval portable newest lowest:
+test portable newest lowest:
 	@$(RUN) $(if $(SEED),--seed $(SEED)) $(TESTS)
+nbval:
+	@$(RUN) $(TESTS)
 exec take faults:
 	@$(RUN) $(NAME)
 seeds:

@@ -43,10 +43,10 @@ IN_FORCE = {"numpy": "X86_V2", "numba": "x86-64", "openblas": "Nehalem", "aten":
 COMMANDS = {
     "book": "run what changed and build the pages (in _build/html)",
     "test": "every check: the book, unit tests, all notebooks against their stored outputs",
-    "nbval": "every notebook once more under nbval, against its stored outputs",
-    "portable": "the checks that a processor can decide, as on the oldest x86-64 processor",
-    "newest": "all but the pages with the newest versions that pyproject.toml allows (or only the tests named)",
-    "lowest": "the same with the lowest versions that pyproject.toml allows (or only the tests named)",
+    "nbval": "every notebook under nbval, against its stored outputs",
+    "portable": "as on the oldest x86-64 processor: notebooks under nbval, and tests that a processor can decide",
+    "newest": "the same with the newest versions that pyproject.toml allows, and all tests but those of the pages",
+    "lowest": "the same with the lowest versions that pyproject.toml allows",
     "exec": "write fresh outputs into chapters/ (all chapters, or those named)",
     "take": "take an edited notebook over into its text twin",
     "seeds": "run all chapters under other seeds (seeds 1 2 3)",
@@ -61,7 +61,8 @@ COMMANDS = {
 }
 APART = ("ray",)
 """Extras that belong into environments of their own: no lock holds them, and no pass installs them."""
-CHECKS = ("test", "nbval", "portable", "newest", "lowest")
+STATISTICAL = ("test", "portable", "newest", "lowest")
+CHECKS = (*STATISTICAL, "nbval")
 
 
 def main() -> int:
@@ -73,14 +74,14 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("command", choices=COMMANDS, metavar="command")
-    parser.add_argument("--seed", type=int, help=f"seed of the statistical tests ({', '.join(CHECKS)})")
+    parser.add_argument("--seed", type=int, help=f"seed of the statistical tests ({', '.join(STATISTICAL)})")
     parser.add_argument("-v", "--verbose", action="store_true", help="show what goes to the logs")
     parser.add_argument("rest", nargs="*", help="names of chapters, seeds, or paths of tests")
     arguments, options = parser.parse_known_args()
     if options and arguments.command not in (*CHECKS, "lab", "bench"):
         parser.error(f"unknown options {' '.join(options)} ({', '.join(CHECKS)}, lab and bench pass theirs on)")
-    if arguments.seed is not None and arguments.command not in CHECKS:
-        parser.error(f"--seed goes with {', '.join(CHECKS)}, not with {arguments.command}")
+    if arguments.seed is not None and arguments.command not in STATISTICAL:
+        parser.error(f"--seed goes with {', '.join(STATISTICAL)}, not with {arguments.command}")
     if arguments.rest and arguments.command in ("book", "pdf", "zip", "lint", "clean"):
         parser.error(f"{arguments.command} takes no names, not {' '.join(arguments.rest)}")
     if not (3, 11) <= sys.version_info[:2] <= (3, 13):
@@ -102,7 +103,7 @@ def main() -> int:
         case "test":
             return test(arguments.seed, rest)
         case "nbval":
-            return nbval(arguments.seed, rest)
+            return nbval(rest)
         case "portable":
             return portable(arguments.seed, rest)
         case "pdf" | "zip" | "shots":
@@ -244,11 +245,12 @@ def test(seed: int | None, rest: list[str]) -> int:
     return pytest(seed, rest)
 
 
-def nbval(seed: int | None, rest: list[str]) -> int:
-    """Execute notebooks under nbval, strictly, and compare what they say with what is stored."""
-    os.environ.update(ONE_THREAD | QUIET | {"PBTLIB_STRICT": "1"})
+def nbval(rest: list[str], venv: Path | None = None) -> int:
+    """Execute notebooks under nbval, strictly, and compare what they say with what is stored; what ran is kept."""
+    os.environ.update(ONE_THREAD | QUIET)
     rules = ["--nbval-lax", "--nbval-sanitize-with", "tests/nbval.cfg", "--nbval-cell-timeout", "600"]
-    return pytest(seed, [*([] if some(rest) else ["chapters"]), *rules, *rest])
+    rules += ["-p", "book.under_nbval", "--nbval-kernel-name", "recorded"]
+    return pytest(None, [*([] if some(rest) else ["chapters"]), *rules, *rest], venv, "nbval")
 
 
 def portable(seed: int | None, rest: list[str]) -> int:
@@ -288,18 +290,18 @@ def versions(which: str, seed: int | None, rest: list[str]) -> int:
 
 
 def away(seed: int | None, rest: list[str], venv: Path | None = None, without: tuple[str, ...] = ("pages",)) -> int:
-    """What a pass on other terms repeats: all but what would be the same; each chapter is executed once."""
-    if not some(rest) and (failed := call("-m", "book.build", "run", venv=venv)):
+    """What a pass on other terms repeats: all but what would be the same; each chapter is executed once, by nbval."""
+    if not some(rest) and (failed := nbval([], venv)):
         return failed
     wanted = ["-m", " and ".join(f"not {mark}" for mark in without)]
     return pytest(seed, [*([] if some(rest) else ["tests"]), *wanted, *rest], venv)
 
 
-def pytest(seed: int | None, rest: list[str], venv: Path | None = None) -> int:
+def pytest(seed: int | None, rest: list[str], venv: Path | None = None, name: str = "test") -> int:
     """Run tests with their words in a log, then say in a few lines how they ended."""
     everything = ["tests", "pbtlib", "--doctest-modules"]
     seeds = [] if seed is None else ["--seed", str(seed), f"--hypothesis-seed={seed}"]
-    report, log = folder() / "test.xml", folder() / "test.log"
+    report, log = folder() / f"{name}.xml", folder() / f"{name}.log"
     for old in (report, log):
         old.unlink(missing_ok=True)
     told = ["-q", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", "--color=no", f"--junitxml={report}"]

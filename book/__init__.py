@@ -12,7 +12,7 @@ ONLY: dict[str, str] = {}
 """From a style sheet or script to the expression that is found on the pages that need it; see `book.light`."""
 
 
-def feature(app: Sphinx, module: str, only: str = "", printed: bool = True) -> dict[str, Any]:
+def feature(app: Sphinx, module: str, only: str = "") -> dict[str, Any]:
     """Load the style sheets and scripts beside a module on every page, and return what its `setup` has to return.
 
     Parameters
@@ -22,8 +22,6 @@ def feature(app: Sphinx, module: str, only: str = "", printed: bool = True) -> d
         The ``__file__`` of the feature. Pictures (SVG) and a folder ``vendor`` beside it are published as they are.
     only : str
         A regular expression: pages where it is not found do without the style sheets and scripts.
-    printed : bool
-        Whether the one long page that is printed has them too.
     """
     folder = Path(module).parent
     styles, scripts = sorted(folder.glob("*.css")), sorted(folder.glob("*.js"))
@@ -32,8 +30,6 @@ def feature(app: Sphinx, module: str, only: str = "", printed: bool = True) -> d
 
     def load(app: Sphinx) -> None:
         app.config.html_static_path.extend(published)
-        if not printed and app.builder.name == "singlehtml":
-            return
         for path in styles:
             app.add_css_file(path.name, priority=800)  # after the theme's own
         for path in scripts:

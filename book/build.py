@@ -212,19 +212,24 @@ def attempted(
         old = kept(EXECUTED / f"{name}.ipynb")
         made = old.metadata["pbtlib"] if old is not None else {}
         if old is not None and made["fingerprint"] == marks[name] and (made["strict"] or not strict):
-            for cell, done in zip(code_cells(notebook), code_cells(old), strict=True):
-                cell.outputs, cell.execution_count = done.outputs, done.execution_count
+            for cell, ran in zip(code_cells(notebook), code_cells(old), strict=True):
+                cell.outputs, cell.execution_count = ran.outputs, ran.execution_count
             notebook.metadata.update(pbtlib=made, language_info=old.metadata["language_info"])
         else:
             stale[name] = notebook
 
-    def keep(name: str, seconds: float) -> None:
-        sound = all(verdict["agrees"] for verdict in claims_of(chapters[name]))  # then strictness changes nothing
-        made = {"fingerprint": marks[name], "strict": strict or sound, "seconds": round(seconds, 1), "on": machine()}
-        chapters[name].metadata["pbtlib"].update(made)
-        store(chapters[name], EXECUTED / f"{name}.ipynb")
+    def done(name: str, seconds: float) -> None:
+        keep(name, chapters[name], marks[name], strict=strict, seconds=seconds)
 
-    return chapters, execute_all(stale, strict=strict, keep=keep), len(stale)
+    return chapters, execute_all(stale, strict=strict, keep=done), len(stale)
+
+
+def keep(name: str, notebook: NotebookNode, mark: str, *, strict: bool, seconds: float) -> None:
+    """Keep a chapter that was executed for the pages and tests that ask for it, under its fingerprint."""
+    sound = all(verdict["agrees"] for verdict in claims_of(notebook))  # then strictness changes nothing
+    made = {"fingerprint": mark, "strict": strict or sound, "seconds": round(seconds, 1), "on": machine()}
+    notebook.metadata["pbtlib"].update(made)
+    store(notebook, EXECUTED / f"{name}.ipynb")
 
 
 def kept(path: Path) -> NotebookNode | None:

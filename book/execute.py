@@ -16,6 +16,7 @@ from typing import Any
 
 import jupytext
 import nbformat
+from ipykernel.ipkernel import IPythonKernel
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
@@ -39,6 +40,11 @@ OURS = ("mystnb", "tags")
 UNNUMBERED = r"$$\begin{equation*}", r"\end{equation*}$$"
 FAILURES = (CellExecutionError, CellTimeoutError, DeadKernelError)
 CELL_SECONDS = 600
+ARGUMENTS = (
+    "--IPKernelApp.log_level=40",  # its note on local transport is no news to anybody
+    *(f"--IPKernelApp.extra_extensions=book.{path.parent.name}.kernel" for path in RECORDERS),
+)
+"""What a chapter's kernel is started with."""
 KERNEL_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -242,33 +248,38 @@ def execute(
         coalesce_streams=True,
         kernel_name="python3",
         resources={"metadata": {"path": str(CHAPTERS)}},
-        extra_arguments=[
-            "--IPKernelApp.log_level=40",  # its note on local transport is no news to anybody
-            *(f"--IPKernelApp.extra_extensions=book.{path.parent.name}.kernel" for path in RECORDERS),
-        ],
+        extra_arguments=list(ARGUMENTS),
         on_cell_executed=lambda **_: progress(),
     )
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        environment = {**os.environ, **KERNEL_ENVIRONMENT, "PBTLIB_STRICT": "1" if strict else "0"}
-        environment |= {
-            "BOOK_RECORDS": folder,
-            "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
-        }
+        environment = {**os.environ, **kernel_environment(folder, strict=strict)}
         try:
             with kernel_log().open("a") as words:  # what a kernel says beside its cells' outputs
-                run_cells(client, env=environment, stdout=words, stderr=words)
+                if code_cells(notebook):
+                    run_cells(client, env=environment, stdout=words, stderr=words)
         finally:
             for cell, source in zip(notebook.cells, sources, strict=True):
                 cell.source = source
-        figures = _figures(notebook, Path(folder))
+        in_normal_form(notebook, Path(folder))
+    return time.monotonic() - started
+
+
+def kernel_environment(folder: str, *, strict: bool) -> dict[str, str]:
+    """What the environment of a chapter's kernel holds beside ours; its recorders write into the folder."""
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**KERNEL_ENVIRONMENT, "PBTLIB_STRICT": str(int(strict)), "BOOK_RECORDS": folder, "PYTHONPATH": path}
+
+
+def in_normal_form(notebook: NotebookNode, folder: Path) -> None:
+    """Leave in a notebook that was run its outputs, its language in the kernel's words, and the data of its figures."""
+    spoken = IPythonKernel.language_info  # which JupyterLab writes too
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
             cell.outputs = [_as_saved(output) for output in cell.outputs]
-    spoken = notebook.metadata["language_info"]  # the kernel's own, which JupyterLab writes too
+    figures = _figures(notebook, folder)
     notebook.metadata = nbformat.from_dict({**METADATA, "language_info": spoken, "pbtlib": {"figures": figures}})
-    return time.monotonic() - started
 
 
 def run_cells(client: NotebookClient, **kernel: Any) -> None:

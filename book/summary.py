@@ -58,17 +58,24 @@ def told(report: ElementTree.Element) -> list[str]:
         lines.append(f"... and {len(failures) - SHOWN} more failures")
     causes = Counter(skipped.get("message", "") for case in cases for skipped in case.findall("skipped"))
     lines += [f"{number} tests did not run: {cause}." for cause, number in causes.items()]
-    under_nbval = {case.get("classname", "").removesuffix(".ipynb").rpartition(".")[2] for case in cases}
-    if under := under_nbval & set(names()):
-        lines.append(f"{len(under)} chapters ran under nbval.")
+    under = {_name(case).partition(".ipynb::")[0].rpartition("/")[2] for case in cases if ".ipynb" in _name(case)}
+    under &= set(names())
+    parted = {_name(case).partition(".ipynb::")[0].rpartition("/")[2] for case, _ in failures}
+    if under:
+        said = f"{len(under - parted)} of {len(under)} chapters ran under nbval and said what is stored"
+        lines.append(f"{said}; {_claims(under)} claims as recorded.")
     compared = {case.get("name") for case in cases if case.get("classname") == "tests.test_compared"}
     chapters = {name for name in names() if f"test_stored_and_new_words_agree[{name}]" in compared}
     if chapters:
-        executed = filter(None, (kept(EXECUTED / f"{name}.ipynb") for name in chapters))
-        verdicts = [verdict for notebook in executed for verdict in claims_of(notebook)]
-        agreed = sum(verdict["agrees"] for verdict in verdicts)
-        lines.append(f"{len(chapters)} chapters compared, {agreed} of {len(verdicts)} claims as recorded.")
+        lines.append(f"{len(chapters)} chapters compared, {_claims(chapters)} claims as recorded.")
     return lines
+
+
+def _claims(chapters: set[str]) -> str:
+    """How many of the claims of these chapters, as this pass has executed them, are as recorded."""
+    executed = filter(None, (kept(EXECUTED / f"{name}.ipynb") for name in chapters))
+    verdicts = [verdict for notebook in executed for verdict in claims_of(notebook)]
+    return f"{sum(verdict['agrees'] for verdict in verdicts)} of {len(verdicts)}"
 
 
 def _name(case: ElementTree.Element) -> str:
@@ -76,8 +83,16 @@ def _name(case: ElementTree.Element) -> str:
 
 
 def _reasons(bad: ElementTree.Element) -> list[str]:
-    """The lines of a failure that say what was expected and what found: pytest marks them with an E."""
+    """The lines of a failure that say what was expected and what found: pytest marks them with an E.
+
+    nbval gives the source of the cell, whose claims are named, and at the end what Python raised or what was compared.
+    """
     text = re.sub(r"(\x1b|#x1B)\[[0-9;]*m", "", bad.text or "")
+    if cell := re.search(r"^(Cell \d+: .*?)\n\s*Input:\n(.*?)\n\s*Traceback:\n(.*)", text, re.DOTALL | re.MULTILINE):
+        claims = re.findall(r"\bclaim\(\s*[\"']([^\"']+)", cell[2])
+        said = [line.strip() for line in cell[3].splitlines() if line.strip()]
+        last = said[-1:] if "exception" in cell[1] else said[:6]
+        return [f"{cell[1]}, in the cell of {', '.join(claims) or 'no claim'}", *(line[:600] for line in last)]
     marked = [line[1:].strip() for line in text.splitlines() if re.match(r"E\s", line)]
     plain = [line.strip() for line in (bad.get("message") or text).splitlines()]
     return [line[:200] for line in marked or plain if line][:6]

@@ -9,15 +9,19 @@ python -m book.takeaway shots    _build/shots/, every page in three sizes (needs
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from html import escape
+from functools import partial
+from html import escape, unescape
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
+from posixpath import dirname, normpath
 from typing import Any
+from urllib.parse import unquote
 
 import yaml
 from playwright.sync_api import Browser, Page, sync_playwright
@@ -25,7 +29,7 @@ from pypdf import PdfReader, PdfWriter
 
 import pbtlib
 from book.browser import NONE, bring
-from book.build import BUILD, SOURCE, commit, environment, jupyter_book, story_pages, toc_files
+from book.build import BUILD, commit, story_pages, toc_files
 from book.execute import ROOT
 
 HTML = BUILD / "html"
@@ -59,6 +63,7 @@ div.math, .cell_output .text_html, .bd-content table, .ledger-graph { overflow: 
 .ledger-graph { break-inside: avoid; border: none !important; }
 .ledger-graph svg { width: 100%; height: auto; max-height: 235mm; }
 a { color: inherit; text-decoration: none; }
+.bd-article h1 { display: block !important; }
 .title-page { height: 245mm; display: flex; flex-direction: column; justify-content: center; gap: 1.5rem;
   break-after: page; }
 .title-page h1 { break-before: auto; font-size: 26pt; }
@@ -66,13 +71,22 @@ a { color: inherit; text-decoration: none; }
 .edition-reading .claim details { display: none !important; }
 .edition-reading { font-size: 0.87em; line-height: 1.3; }
 .edition-reading :is(.part, section > h1) { break-before: auto; }
+.edition-reading .contents { break-after: page; }
 .edition-reading figure img { max-height: 53mm; width: auto; }
 .edition-reading figure, .edition-reading :is(h2, h3) { margin-block: 0.6rem; }
 .title-page dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.2rem 1rem; }
 """
 
+ARTICLE = re.compile(r'<article class="bd-article">(.*?)</article>', re.DOTALL)
+ID = re.compile(r'\sid="([^"]+)"')
+LAZY = ' loading="lazy"'
+NEEDED = re.compile(
+    r'<link[^>]*rel="stylesheet"[^>]*>|<script>window\.MathJax = .*?</script>|<script[^>]*tex-chtml\.js[^>]*></script>'
+)
+"""What the one long page takes of the heads of its parts: style, and what sets the formulas."""
+
 CONTENTS = """
-.contents { break-after: page; font: 10pt sans-serif; }
+.contents { font: 10pt sans-serif; }
 .contents p { margin: 0; height: 7mm; line-height: 7mm; display: flex; justify-content: space-between; gap: 1em; }
 .contents p.heading { font-weight: 700; padding-top: 2mm; height: 9mm; }
 .contents a { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; color: inherit; text-decoration: none; }
@@ -102,12 +116,8 @@ async (front) => {
   document.documentElement.dataset.theme = "light";
   for (const fold of document.querySelectorAll("details")) fold.open = true;
   for (const fold of document.querySelectorAll(".toggle-hidden")) fold.classList.remove("toggle-hidden");
-  for (const link of document.querySelectorAll("a[href]")) {   // pages have become parts of one
-    const href = link.getAttribute("href"), anchor = decodeURIComponent(href.split("#")[1] || "");
-    if (/^[a-z]+:/.test(href)) continue;
-    if (anchor && document.getElementById(anchor)) link.setAttribute("href", "#" + anchor);
-    else link.removeAttribute("href");   // a file beside the pages
-  }
+  for (const link of document.querySelectorAll('a[href^="#"]'))   // it may lead to what an edition leaves out
+    if (!document.getElementById(decodeURIComponent(link.hash.slice(1)))) link.removeAttribute("href");
   const unset = [...document.querySelectorAll(".math")].filter((formula) => !formula.querySelector("mjx-container"));
   await MathJax.typesetPromise(unset);
   const sums = [...document.querySelectorAll("mjx-container[display=true]")].map((sum) => {   // measured all at once
@@ -161,18 +171,24 @@ def open_page(page: Page, path: Path) -> None:
     page.evaluate("window.MathJax?.startup?.promise?.then(() => true)")
 
 
-def pdf() -> list[Path]:
-    """Print the book and the edition for reading, with contents, cut the book into its parts, and return the files."""
-    whole, reading = BUILD / "book.pdf", BUILD / "reading.pdf"
-    with tempfile.TemporaryDirectory() as folder:
-        read = BUILD / ".doctrees"  # the sources as they were read for the pages: they need not be read again
-        if read.is_dir():
-            shutil.copytree(read, Path(folder) / "_build" / read.name)
-        words = ["build", str(SOURCE), "--path-output", folder, "--builder", "singlehtml", "-q"]
-        subprocess.run([*jupyter_book(), *words], env=environment(), check=True)
-        built = Path(folder) / "_build" / "singlehtml"
-        source = built / "book.html"  # its links to style and pictures start at the top folder
-        shutil.copy(built / f"{toc_files()[0]}.html", source)
+def pdf(names: list[str] | None = None, folder: Path = BUILD) -> list[Path]:
+    """Print the book and the edition for reading, with contents, cut the book into its parts, and return the files.
+
+    Parameters
+    ----------
+    names : list of str, optional
+        The pages, as _toc.yml calls them; all by default.
+    folder : Path
+        Where the files go.
+
+    Raises
+    ------
+    SystemExit
+        If what was printed is not sound: see `faults`.
+    """
+    whole, reading, source = folder / "book.pdf", folder / "reading.pdf", HTML / "book.html"
+    source.write_text(joined(names or toc_files()))  # beside the style sheets and pictures that it asks for
+    try:
         with chromium() as browser:
             page = browser.new_page(viewport={"width": 680, "height": 1000})
             open_page(page, source)
@@ -183,7 +199,40 @@ def pdf() -> list[Path]:
             _edition(
                 browser, page, reading, "Edition for reading, without code and evidence.", [*story_pages(), *APPENDED]
             )
+    finally:
+        source.unlink()
     return [whole, reading, *_apart(whole, starts)]
+
+
+def joined(names: list[str]) -> str:
+    """Built pages as one long page: a link between them leads to its part, one to anything else beside them nowhere."""
+    texts = {name: (HTML / f"{name}.html").read_text() for name in names}
+    articles = {name: ARTICLE.search(text)[1].strip() for name, text in texts.items()}  # type: ignore[index]
+    ids, seen = {}, set()  # from page and id to an id of the long page
+    for name, article in articles.items():
+        for old in re.findall(ID, article):
+            ids[name, old] = f"{name.rpartition('/')[2]}-{old}" if old in seen else old
+            seen.add(old)
+
+    def link(name: str, found: re.Match[str]) -> str:
+        if re.match(r"[a-z]+:", found[2]):
+            return found[0]
+        path, _, anchor = unescape(found[2]).partition("#")
+        there = normpath(f"{dirname(name)}/{path}").removesuffix(".html") if path else name
+        if there not in names:
+            return found[1]
+        return f'{found[1]} href="#{ids.get((there, unquote(anchor)), f"document-{there}")}"'
+
+    parts = ""
+    for name, article in articles.items():
+        article = re.sub(r"(<a\b[^>]*?)\shref=\"([^\"]*)\"", partial(link, name), article)
+        article = re.sub(ID, lambda found, name=name: f' id="{ids[name, found[1]]}"', article)  # type: ignore[misc]
+        parts += f'<span id="document-{name}"></span>{article.replace(LAZY, "")}\n'
+    heads = sorted((re.findall(NEEDED, text.partition("</head>")[0]) for text in texts.values()), key=len, reverse=True)
+    head = "\n".join(dict.fromkeys(chain(*heads)))  # the longest first: it has nearly all, in their order
+    body = f'<main class="bd-main"><div class="bd-content"><article class="bd-article">\n{parts}</article></div></main>'
+    page = f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">\n{head}\n</head>\n<body>{body}</body></html>'
+    return re.sub(r'(?<=")(?:\.\./)+(?=_(?:static|images)/)', "", page)
 
 
 def _edition(
@@ -220,7 +269,42 @@ def _edition(
             under.merge_page(over)
         sheet.close()
         writer.write(target)
+    if wrong := faults(PdfReader(target), [(title, starts[anchor]) for anchor, title in parts]):
+        raise SystemExit("\n".join([f"{target.name} is not sound:", *wrong[:10]]))
     return starts
+
+
+def faults(reader: PdfReader, parts: list[tuple[str, int]]) -> list[str]:
+    """What is wrong with an edition, in lines: parts out of order or not where they should be, empty pages, fonts.
+
+    Parameters
+    ----------
+    reader : PdfReader
+        The edition.
+    parts : list of (str, int)
+        Title of each part, and number of the page that it begins on.
+    """
+    words, found = [re.sub(r"\W", "", page.extract_text()) for page in reader.pages], []
+    for (title, first), (_, after) in zip(parts, [*parts[1:], ("", len(words) + 1)], strict=True):
+        if not 1 < first < after:
+            found.append(f"{title!r} begins on page {first}, the next part on page {after}")
+        elif re.sub(r"\W", "", re.sub(r"\\\(.*", "", title))[:20] not in words[first - 1]:
+            found.append(f"{title!r} is not on page {first}")
+    for number, (page, said) in enumerate(zip(reader.pages, words, strict=True), 1):
+        resources: Any = page["/Resources"].get_object()
+        if not re.sub(r"\d", "", said) and not resources.get("/XObject"):
+            found.append(f"page {number} is empty")
+        fonts = [font.get_object() for font in resources.get("/Font", {}).values()]
+        lacking = [font.get("/BaseFont") for font in fonts if not embedded(font)]
+        found += [f"page {number} has a font that is not in the file: {name}" for name in lacking]
+    return found
+
+
+def embedded(font: Any) -> bool:
+    """Whether a font of a PDF is in the file."""
+    own = font.get("/DescendantFonts", [font])[0].get_object()
+    described = own["/FontDescriptor"].get_object() if "/FontDescriptor" in own else {}
+    return own["/Subtype"] == "/Type3" or any(f"/FontFile{kind}" in described for kind in ("", 2, 3))
 
 
 def contents(parts: list[tuple[str, str]], numbers: dict[str, int] | None = None) -> str:
@@ -235,7 +319,7 @@ def contents(parts: list[tuple[str, str]], numbers: dict[str, int] | None = None
 
 def _apart(whole: Path, starts: dict[str, int]) -> list[Path]:
     """Write each part of the whole book into a file of its own, with the page numbers of the whole."""
-    folder = BUILD / "pdf"
+    folder = whole.parent / "pdf"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     read, files = PdfReader(whole), []

@@ -128,6 +128,7 @@ FAULTS = {"import os; os._exit(1)": "DeadKernelError", "1 / 0": "CellExecutionEr
 
 
 @pytest.mark.parametrize(("code", "error"), FAULTS.items())
+@pytest.mark.words
 def test_a_failure_stops_only_its_chapter(code, error):
     script = f"""
 from nbformat.v4 import new_code_cell, new_notebook
@@ -421,6 +422,7 @@ def test_the_configuration_fits_its_schema():
 
 
 @pytest.mark.parametrize("address", ["", "https://github.com/someone/some-book"])
+@pytest.mark.words
 def test_launch_links_follow_the_one_address(address, tmp_path):
     """Without an address there is no link to Binder or Colab; with one, each notebook has both, and they name it."""
     config = yaml.safe_load((ROOT / "_config.yml").read_text())

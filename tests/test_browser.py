@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from book.build import BUILD, toc_files
+from book.build import BUILD, story_pages, toc_files
 from book.takeaway import open_page
 from pbtlib.claims import ledger
 
 HTML = BUILD / "html"
 PAGES = [f"{name}.html" for name in toc_files()] + ["search.html", "genindex.html"]
 PAGE = pytest.mark.parametrize("name", PAGES)
+FEW = 6000
 STANDARD = {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}
 
 
@@ -71,6 +72,15 @@ CUT = """
 }).map((part) => part.closest("p, li, figure, section").outerHTML.slice(0, 200))
 """
 """What sticks out of a narrow screen and cannot be scrolled to."""
+WIDE = """
+[...document.querySelectorAll("div.math mjx-container")].filter(box => box.checkVisibility() &&
+  [...box.querySelectorAll("mjx-c")].some(c => {
+    const glyph = c.getBoundingClientRect(), frame = box.getBoundingClientRect();
+    return glyph.left < Math.max(frame.left, 0) - 1 || glyph.right > frame.left + box.scrollWidth + 1;
+  })).map(box => box.textContent.slice(0, 40))
+"""
+"""Displayed formulas of which one end cannot be scrolled to."""
+NODES = "document.querySelectorAll('*').length"
 CODE = """
 [...document.querySelectorAll(".bd-article .cell_input pre")].filter((box) => box.scrollWidth > box.clientWidth + 1)
   .map((box) => box.textContent.slice(0, 200))
@@ -148,8 +158,9 @@ def seen(browser):
         page, asked, complaints = visit(browser, name, viewport=phone, reduced_motion="reduce", color_scheme="light")
         found = {"asked": asked, "complaints": complaints, "figures": page.evaluate(FIGURES), "ids": page.evaluate(IDS)}
         found["provenance"] = page.locator(".provenance").count()
+        found["nodes"] = page.evaluate(NODES)
         found["phone"] = page.evaluate("document.documentElement.scrollWidth")
-        page.wait_for_timeout(50)
+        found["wide"] = page.evaluate(WIDE)
         found["cut"] = page.evaluate(CUT)
         unfolded(page)
         for script in (FORMULAS, DARK, LIKE, LIGHT, LIKE, WORDS):
@@ -178,6 +189,16 @@ def test_a_page_does_not_scroll_sideways_on_a_phone(seen, name):
     assert seen(name)["phone"] <= 390
     assert not seen(name)["scrolling"]
     assert not seen(name)["cut"]
+
+
+@pytest.mark.parametrize("name", ["02_2_many_agents", "04_convergence", "c_proofs"])
+def test_both_ends_of_a_wide_equation_can_be_scrolled_to_on_a_phone(seen, name):
+    assert not seen(f"chapters/{name}.html")["wide"]
+
+
+@pytest.mark.parametrize("name", [f"{page}.html" for page in story_pages()])
+def test_a_story_page_has_few_nodes(seen, name):
+    assert seen(name)["nodes"] < FEW
 
 
 @PAGE
@@ -238,6 +259,13 @@ def test_mathematics_is_typeset_without_network(browser):
     page.context.close()
 
 
+def test_many_nodes_would_be_noticed(browser, tmp_path):
+    (tmp_path / "page.html").write_text("<p>" + "<b>x</b>" * FEW)
+    page, _, _ = visit(browser, tmp_path / "page.html")
+    assert page.evaluate(NODES) > FEW
+    page.context.close()
+
+
 def test_a_request_to_the_network_would_be_noticed(browser, tmp_path):
     (tmp_path / "page.html").write_text('<script src="http://127.0.0.1:9/x.js"></script>')
     _, asked, complaints = visit(browser, tmp_path / "page.html")
@@ -277,6 +305,13 @@ def test_what_is_cut_off_on_a_phone_would_be_noticed(browser, tmp_path):
     )
     page, _, _ = visit(browser, tmp_path / "page.html", viewport={"width": 390, "height": 844})
     assert len(page.evaluate(CUT)) == 1
+    sums = "".join(
+        f"<div class='math'><mjx-container style='display: block; overflow: auto'><mjx-c style='position: relative;"
+        f" left: {shift}px'>x</mjx-c></mjx-container></div>"
+        for shift in (-60, 0, 600)  # its left end is lost; it fits; it can be scrolled to
+    )
+    page.set_content(sums)
+    assert len(page.evaluate(WIDE)) == 1
     page.context.close()
 
 

@@ -17,6 +17,7 @@ from pbtlib.loop import evolve
 from pbtlib.problems import Himmelblau, Quadratic
 from pbtlib.training import EulerMaruyama, GibbsDraw, Last, Particles
 
+pytestmark = pytest.mark.words  # laws, which no processor changes
 FOLDER = ROOT / "book" / "playground"
 ALGORITHM = (FOLDER / "algorithm.js").read_text()
 RUNS, FALSE_ALARM = 300, 1e-5

@@ -37,6 +37,7 @@ def main(monkeypatch, *words):
     "words",
     [
         ("exec", "--seed", "3"),
+        ("nbval", "--seed", "3"),
         ("book", "04_convergence"),
         ("lint", "pbtlib"),
         ("zip", "x"),
@@ -63,26 +64,52 @@ def test_the_whole_test_builds_the_pages_from_notebooks_run_once_and_compares_bo
     assert summary[1] == "book.summary"
 
 
+UNDER_NBVAL = {"chapters", "--nbval-lax", "tests/nbval.cfg", "book.under_nbval"}
+
+
 def test_nbval_runs_every_notebook_strictly_by_the_rules_of_comparison(calls, monkeypatch):
     assert main(monkeypatch, "nbval") == 0
     test, summary = calls
-    assert {"chapters", "--nbval-lax", "tests/nbval.cfg"} <= set(test)
+    assert set(test) >= UNDER_NBVAL
     assert not {"tests", "pbtlib"} & set(test)
     assert run.os.environ["PBTLIB_STRICT"] == "1"
     assert summary[1] == "book.summary"
 
 
-def test_another_pass_repeats_what_may_differ(calls, monkeypatch):
+def as_on_the_oldest(monkeypatch):
     monkeypatch.setattr(run.platform, "machine", lambda: "x86_64")
     answer = subprocess.CompletedProcess([], 0, json.dumps(run.IN_FORCE))
     monkeypatch.setattr(run.subprocess, "run", lambda *_, **__: answer)
-    for which in ("portable", "newest", "lowest"):
-        calls.clear()
-        assert main(monkeypatch, which) == 0
-        chapters, test, _ = calls
-        assert chapters == ("-m", "book.build", "run")
-        assert {"tests", "not pages and not words" if which == "portable" else "not pages"} <= set(test)
-        assert run.os.environ["PBTLIB_PASS"] == which
+
+
+@pytest.mark.parametrize("which", ["portable", "newest", "lowest"])
+def test_another_pass_runs_the_notebooks_under_nbval_and_repeats_what_may_differ(which, calls, monkeypatch):
+    as_on_the_oldest(monkeypatch)
+    assert main(monkeypatch, which, "--seed", "7") == 0
+    notebooks, first, test, second = calls
+    assert set(notebooks) >= UNDER_NBVAL
+    assert "--seed" not in notebooks, "chapters have seeds of their own"
+    assert {"tests", "not pages and not words" if which == "portable" else "not pages", "--seed"} <= set(test)
+    assert not UNDER_NBVAL & set(test)
+    assert first[1] == second[1] == "book.summary"
+    assert run.os.environ["PBTLIB_PASS"] == which
+
+
+@pytest.mark.parametrize("which", ["portable", "newest"])
+def test_notebooks_that_part_end_another_pass(which, calls, monkeypatch):
+    as_on_the_oldest(monkeypatch)
+    monkeypatch.setattr(run, "call", lambda *words, **_: calls.append(words) or int("chapters" in words))
+    assert main(monkeypatch, which) == 1
+    assert [words[1] for words in calls] == ["pytest", "book.summary"]
+
+
+def test_ci_is_what_the_documents_say():
+    script = (run.ROOT / ".ci" / "run").read_text()
+    assert [line for line in script.splitlines() if line.startswith("make")] == [
+        "make lint",
+        "make test",
+        "make portable",
+    ]
 
 
 def test_a_baseline_that_is_not_in_force_runs_nothing(calls, monkeypatch, capsys):

@@ -65,6 +65,7 @@ def kill(process):
 @posix
 @pytest.mark.parametrize("jobs", [1, 2])
 @pytest.mark.slow
+@pytest.mark.words
 def test_killed_at_random_moments_a_study_ends_with_the_same_bits(whole, tmp_path, rng, jobs):
     """Killed without warning, its workers too, three times at moments drawn since it began to write."""
     kills = 0
@@ -110,6 +111,7 @@ TOY.make_all(TOY.runs('quick'), sys.argv[1])
 
 @posix
 @pytest.mark.parametrize("what", ["walk_seed_2.nc", "walk_seed_2.checkpoint"])
+@pytest.mark.words
 def test_killed_in_the_middle_of_a_write_leaves_nothing_behind(whole, tmp_path, what):
     process = in_background(tmp_path, what, f"exec({KILL_WHILE_WRITING!r})")
     process.communicate()
@@ -120,6 +122,7 @@ def test_killed_in_the_middle_of_a_write_leaves_nothing_behind(whole, tmp_path, 
     assert holds_nothing_else(tmp_path)
 
 
+@pytest.mark.words
 def test_killed_between_a_result_and_its_tidying_leaves_nothing_behind(whole, tmp_path):
     for path in whole.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
@@ -129,6 +132,7 @@ def test_killed_between_a_result_and_its_tidying_leaves_nothing_behind(whole, tm
 
 
 @posix
+@pytest.mark.words
 def test_what_a_process_that_runs_is_writing_is_not_removed(whole, tmp_path):
     """Not that of another machine, either, nor what merely has a similar name."""
     begin = results._scratch(tmp_path / "walk_seed_2.nc")
@@ -143,6 +147,7 @@ def test_what_a_process_that_runs_is_writing_is_not_removed(whole, tmp_path):
 
 @posix
 @pytest.mark.slow
+@pytest.mark.words
 def test_two_processes_on_one_directory_give_the_same_bits(whole, tmp_path):
     processes = [in_background(tmp_path, 1) for _ in range(2)]
     for process in processes:
@@ -257,6 +262,7 @@ def test_progress_counts_the_planned_runs(whole, tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)
+@pytest.mark.words
 def test_the_stored_data_are_the_planned_study(study):
     """All of it is made, and the time that is announced is the time it took."""
     runs, path = study.runs("paper"), results.DATA / study.file

@@ -83,12 +83,11 @@ def lighten(app: Sphinx, pagename: str, templatename: str, context: dict[str, An
     for kind in ("css_files", "script_files"):
         context[kind] = [asset for asset in context[kind] if needed(name(asset), body)]
     pictures = {name: Path(app.srcdir, source) for source, name in app.builder.images.items()}
-    lazy = 'loading="lazy" ' if app.builder.name == "html" else ""  # but not on the one long page that is printed
 
     def sized(found: re.Match[str]) -> str:
         """Begin the element of a picture with its size, so that its place is kept until it comes."""
         width, height = size(pictures[found[1]])
-        return f'<img {lazy}width="{width}" height="{height}" '
+        return f'<img loading="lazy" width="{width}" height="{height}" '
 
     if body:
         context["body"] = COLOURLESS.sub(r"\1", PICTURE.sub(sized, body))

@@ -35,4 +35,4 @@ class Links(SphinxTransform):
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx."""
     app.add_transform(Links)
-    return feature(app, __file__, only=r'class="playground"', printed=False)
+    return feature(app, __file__, only=r'class="playground"')

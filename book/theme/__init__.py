@@ -31,15 +31,8 @@ def launch_only_with_an_address(app: Sphinx, config: Any) -> None:
         config.html_theme_options.pop("launch_buttons", None)
 
 
-def write_one_page_as_many(app: Sphinx) -> None:
-    """Let the builder of one long page write every node as the usual one does; extensions may forget it."""
-    handlers = app.registry.translation_handlers
-    handlers["singlehtml"] = {**handlers.get("html", {}), **handlers.get("singlehtml", {})}
-
-
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx."""
     app.connect("config-inited", launch_only_with_an_address)
-    app.connect("builder-inited", write_one_page_as_many)
     app.connect("html-page-context", mend)
     return feature(app, __file__)

@@ -1,0 +1,85 @@
+"""What nbval runs is kept as executed: a plugin of pytest, ``-p book.under_nbval --nbval-kernel-name recorded``.
+
+nbval runs stored notebooks in kernels of its own and compares what they say with what is stored. Here these kernels
+record figures as all kernels of the book do, and their outputs go where the build keeps executed chapters: tests that
+look at them, or the pages, need no second run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nbval.plugin import IPyNbCell, IPyNbFile
+
+from book.build import EXECUTED, fingerprint, keep
+from book.execute import ARGUMENTS, TWINS, from_twin, in_normal_form, kernel_environment, same_cells
+
+KERNEL = "recorded"
+FOLDER = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
+RUN = pytest.StashKey[tuple[float, list[IPyNbCell]]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let Jupyter know a kernel that records, beside those that it knows, and give all kernels our environment."""
+    config.stash[FOLDER] = folder = tempfile.TemporaryDirectory()
+    spec = Path(folder.name) / "kernels" / KERNEL / "kernel.json"
+    spec.parent.mkdir(parents=True)
+    words = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", *ARGUMENTS]
+    spec.write_text(json.dumps({"argv": words, "display_name": KERNEL, "language": "python"}))
+    os.environ |= kernel_environment(folder.name, strict=True)
+    os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [folder.name, os.environ.get("JUPYTER_PATH")]))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove what was written."""
+    config.stash[FOLDER].cleanup()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Give the kernel that nbval is about to start for a notebook a folder for its records."""
+    if isinstance(item, IPyNbCell):
+        page = item.parent
+        if RUN not in page.stash:
+            page.stash[RUN] = time.monotonic(), []
+            (EXECUTED / page.path.name).unlink(missing_ok=True)  # of an earlier run
+            os.environ["BOOK_RECORDS"] = tempfile.mkdtemp(dir=item.config.stash[FOLDER].name)
+        page.stash[RUN][1].append(item)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    """Keep a notebook after its last cell."""
+    if isinstance(item, IPyNbCell) and (nextitem is None or nextitem.parent is not item.parent):
+        _keep(item.parent)
+    return (yield)
+
+
+def _keep(page: IPyNbFile) -> None:
+    """Keep a notebook that is its twin's and of which every cell was run to its end."""
+    begun, items = page.stash[RUN]
+    twin = TWINS / f"{page.path.stem}.md"
+    if not twin.is_file() or not same_cells(notebook := from_twin(twin), page.nb):
+        return
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    if len(items) < len(cells) or not all(map(_sound, items)):
+        return
+    for number, (cell, item) in enumerate(zip(cells, items, strict=True), 1):
+        cell.outputs, cell.execution_count = item.test_outputs, number
+        for output in cell.outputs:
+            if output.output_type == "execute_result":
+                output.execution_count = number
+    in_normal_form(notebook, Path(os.environ["BOOK_RECORDS"]))
+    keep(page.path.stem, notebook, fingerprint(notebook), strict=True, seconds=time.monotonic() - begun)
+
+
+def _sound(item: Any) -> bool:
+    return item.test_outputs is not None and not any(out.output_type == "error" for out in item.test_outputs)
