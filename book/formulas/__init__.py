@@ -1,4 +1,7 @@
-"""Formulas: MathJax as it came, less its menu. What is wide scrolls, copying keeps the TeX; see `formulas.js`."""
+"""Formulas: MathJax as it came, less its menu. What is wide scrolls, copying keeps the TeX; see `formulas.js`.
+
+Its first line lets a browser that knows it compile all of the script while it comes, and not piece by piece later.
+"""
 
 from __future__ import annotations
 

@@ -42,6 +42,11 @@ NOT_ON_PAGES = re.compile(
 )
 """What the theme writes into the head of every page: icons as a script, what only the page of the search needs, and
 that its last scripts come before all others."""
+THEME_AT_ONCE = (
+    'localStorage.getItem("theme") || "auto"',
+    'localStorage.getItem("theme") || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")',
+)
+"""The theme knows only after all scripts whether a page is dark, and draws it anew: here it is known at once."""
 TEMPLATES = Path(__file__).with_name("templates")
 DENSITY = 110
 COLOURLESS = re.compile(r'<span class="(?:n|nn|o|p|w)">([^<]*)</span>')
@@ -63,8 +68,11 @@ def name(asset: Any) -> str:
 
 
 def without_the_unneeded(head: str) -> Markup:
-    """Return a part of a page's head without what no page needs; the theme's import of a style sheet is a link."""
-    light = NOT_ON_PAGES.sub("", str(head))
+    """Return a part of a page's head without what no page needs.
+
+    The theme's import of a style sheet is a link, and whether the page is dark is known at once.
+    """
+    light = NOT_ON_PAGES.sub("", str(head)).replace(*THEME_AT_ONCE)
     return Markup(re.sub(r"styles/theme\.css(\?[^\"]*)?", "basic.css", light))
 
 
