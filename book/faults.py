@@ -383,7 +383,7 @@ def judge(wanted: list[str]) -> dict[str, dict[str, Any]]:
         found[name] = asdict(claims.judge(name, **numbers))
 
     claims.claim = claim  # type: ignore[assignment]  # before a page imports it
-    moving.figure = lambda *_, **__: None  # type: ignore[assignment]  # sliders are not asked for
+    moving.figure = lambda *_, **__: None  # type: ignore[assignment]  # what sliders show is not asked for
     os.chdir(CHAPTERS)
     for page in dict.fromkeys(claims.ledger()[name].chapter for name in wanted):
         space: dict[str, Any] = {}
