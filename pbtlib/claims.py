@@ -173,7 +173,7 @@ class Verdict:
 
     @property
     def caught(self) -> dict[str, float]:
-        """The same of an entry where the control comes out the other way: of that entry if it does there.
+        """The same of an entry where the control comes out the other way (of that entry, if it does there).
 
         Examples
         --------

@@ -403,6 +403,7 @@ def test_an_old_address_works_without_scripts(browser):
     page.context.close()
 
 
+@pytest.mark.usefixtures("pages")
 def test_every_link_of_the_ledger_leads_somewhere():
     names = ("claims", "findings", "disagreements")
     ids = cache(lambda path: set(re.findall(r'\bid="([^"]+)"', path.read_text())))
