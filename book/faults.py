@@ -237,8 +237,8 @@ FAULTS = (
         "chapters/text/e2_mechanism.md",
         (
             (
-                'theta = theta - eta / B * np.einsum("cb,cbd->cd", residual, x[i])\n        if k > burn',
-                'theta = theta - 2 * eta / B * np.einsum("cb,cbd->cd", residual, x[i])\n        if k > burn',
+                'theta = theta - eta / M * np.einsum("cb,cbd->cd", residual, x[i])\n        if k > burn',
+                'theta = theta - 2 * eta / M * np.einsum("cb,cbd->cd", residual, x[i])\n        if k > burn',
             ),
         ),
         ("sgd-weights-law", "sgd-large-steps", "sgd-not-gibbs"),

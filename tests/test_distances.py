@@ -144,10 +144,10 @@ def test_distances_do_not_load_torch():
         (lambda: D.wasserstein_1([np.inf], [1.0]), "x contains inf"),
         (lambda: D.bounded_lipschitz([[1.0]], [[1.0, 2.0]]), "must be .N, D. and .M, D."),
         (lambda: D.bounded_lipschitz([[1.0]], [[1.0]], [-1.0]), "x_mass contains -1"),
-        (lambda: D.bounded_lipschitz([[1.0]], [[1.0]], [0.0]), "sums to zero"),
+        (lambda: D.bounded_lipschitz([[1.0]], [[1.0]], [0.0]), "sums to (0|zero)"),
         (lambda: D.wasserstein_1_grid([0.5, 0.5], [1.0, 0.0], 0.0), "step is 0.0"),
-        (lambda: D.wasserstein_1_grid(np.zeros(2), [1.0, 0.0], 0.1), "first sums to zero"),
-        (lambda: D.wasserstein_1_grid([1.0, 0.0], [[1.0, 0.0], [0.0, 0.0]], 0.1), "second sums to zero"),
+        (lambda: D.wasserstein_1_grid(np.zeros(2), [1.0, 0.0], 0.1), "first sums to (0|zero)"),
+        (lambda: D.wasserstein_1_grid([1.0, 0.0], [[1.0, 0.0], [0.0, 0.0]], 0.1), "second sums to (0|zero)"),
         (lambda: D.two_sample_floor(lambda r, n: r.random(n), 0, np.random.default_rng(1)), "n is 0"),
     ],
 )

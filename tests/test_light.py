@@ -274,7 +274,7 @@ def test_formulas_in_lines_are_no_stops_of_the_tab_key(browser):
 def test_every_formula_can_be_read_aloud_folded_ones_too(browser):
     """It is hidden from a screen reader as drawn, and has MathML, which comes after all are drawn."""
     page = browser.new_page()
-    open_page(page, HTML / "chapters/04_convergence.html")
+    open_page(page, HTML / "chapters/03_two_time_scales.html")
     mute = """[...document.querySelectorAll("mjx-container")].filter((one) =>
         one.querySelector("mjx-math").ariaHidden !== "true"
         || !one.querySelector("mjx-assistive-mml math")?.childElementCount).length"""
@@ -290,7 +290,7 @@ def test_every_formula_can_be_read_aloud_folded_ones_too(browser):
 
 def test_folded_formulas_are_set_when_they_come_into_view_and_for_print(browser):
     page = browser.new_page()
-    open_page(page, HTML / "chapters/04_convergence.html")
+    open_page(page, HTML / "chapters/03_two_time_scales.html")
     unset = "[...document.querySelectorAll('article .math')].filter(e => !e.querySelector('mjx-container')).length"
     before = page.evaluate(unset)
     assert before > 0

@@ -59,7 +59,8 @@ def build(folder, *, prose="Prose.", predicted="2", code="", strict="1"):
     (folder / "_toc.yml").write_text(TOC)
     (folder / "chapters" / "text").mkdir(parents=True)
     (folder / "chapters" / "references.bib").write_text("")
-    shutil.copy(ROOT / "chapters" / "claims.md", folder / "chapters" / "claims.md")
+    for name in ("claims.md", "faults.json"):
+        shutil.copy(ROOT / "chapters" / name, folder / "chapters" / name)
     for name, text in WAYS.items():
         (folder / "chapters" / f"{name}.md").write_text(text)
     (folder / "chapters" / "text" / "index.md").write_text(PAGE.format(prose=prose, predicted=predicted, code=code))

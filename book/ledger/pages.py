@@ -191,7 +191,7 @@ def parts(records: dict[str, Record], found: dict[str, list[dict[str, Any]]], wh
         "entries": _entries(records, collect(records, found), where),
         "graph": graph(records),
         "findings": _findings(records, where),
-        "faults": _faults(where),
+        "faults": _faults(records, where),
     }
 
 
@@ -341,11 +341,12 @@ def _list(records: list[Record], where: Places) -> str:
 # ---------------------------------------------------------------------------------------------- faults planted
 
 
-def _faults(where: Places) -> str:
+def _faults(records: dict[str, Record], where: Places) -> str:
     """The table of `book.faults`: what was broken, and which claims parted, were true all the same, or missed it."""
-    table = stored()
+    faults = [fault for fault in FAULTS if records.keys() >= {*fault.claims}]  # of the ledger at hand
+    table = {name: rows for name, rows in stored().items() if name in {fault.name for fault in faults}}
     lines = []
-    for fault in FAULTS:
+    for fault in faults:
         pages = ", ".join(_page(page, where) for page in fault.pages)
         place = f"on the page {pages}" if fault.file.startswith("chapters") else f"in {fault.file}; judged: {pages}"
         notes = "".join(
@@ -359,11 +360,11 @@ def _faults(where: Places) -> str:
             f"<td>{len(fault.claims)}</td><td>{parted}</td></tr>"
         )
     became = [what for rows in table.values() for what in rows.values()]
-    true = sum(len(fault.true) for fault in FAULTS)
+    true = sum(len(fault.true) for fault in faults)
     return (
-        f"**{len(FAULTS)} faults.** {len(became)} times a claim depends on one, and {became.count(PARTED)} times it "
+        f"**{len(faults)} faults.** {len(became)} times a claim depends on one, and {became.count(PARTED)} times it "
         f"parts from its record; {true} times it is true with the fault too, "
-        f"{sum(len(fault.missed) for fault in FAULTS)} times it misses it.\n\n"
+        f"{sum(len(fault.missed) for fault in faults)} times it misses it.\n\n"
         "<table><thead><tr><th>fault</th><th>claims that depend on it</th><th>parted</th></tr></thead>"
         f"<tbody>{''.join(lines)}</tbody></table>\n"
     )

@@ -73,6 +73,11 @@ class Setting:
     sizes : tuple of Size
     repeats : int
         Rounds, after one that does not count.
+
+    Examples
+    --------
+    >>> SETTINGS["quick"].repeats
+    2
     """
 
     sizes: tuple[Size, ...]
@@ -99,6 +104,12 @@ def run(setting: Setting) -> Array:
     -------
     ndarray, shape (sizes, repeats)
         Seconds from the first task sent to the last result received.
+
+    Examples
+    --------
+    >>> taken = run(Setting((Size(2, 3),), repeats=1))      # doctest: +SKIP
+    >>> taken.shape      # doctest: +SKIP
+    (1, 1)
     """
     from distributed import Client, LocalCluster
 
@@ -149,7 +160,14 @@ def fit(data: xr.Dataset) -> tuple[float, float]:
 
 
 def predicted(data: xr.Dataset, start: float, each: float) -> xr.DataArray:
-    """Return the model's seconds at every size, by these two parameters."""
+    """Return the model's seconds at every size, by these two parameters.
+
+    Examples
+    --------
+    >>> data = xr.Dataset({name: ("size", [n]) for name, n in (("workers", 2), ("tasks", 10), ("seconds", 0.4))})
+    >>> predicted(data, start=0.5, each=0.1).values.tolist()
+    [2.5]
+    """
     seconds: xr.DataArray = start + data["tasks"] * np.maximum(each, data["seconds"] / data["workers"])
     return seconds
 
