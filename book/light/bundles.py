@@ -126,6 +126,8 @@ def join(app: Sphinx, error: Exception | None) -> None:
     bundles = Bundles(out / "_static")
     for path in (*out.glob("*.html"), *out.glob("chapters/*.html")):
         html = path.read_text()
+        if "This page has moved" in html:  # it runs its scripts at once, in their order
+            continue
         if (new := bundles.page(html)) != html:
             path.write_text(new)
     for old in set((out / "_static").glob("together-*")) - {out / "_static" / name for name in bundles.made.values()}:
