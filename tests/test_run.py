@@ -108,7 +108,7 @@ def test_ci_is_what_the_documents_say():
     assert [line for line in script.splitlines() if line.startswith("make")] == [
         "make lint",
         "make test",
-        "make portable",
+        "make nbval",
     ]
 
 
