@@ -30,14 +30,14 @@ def nbval(path, folder):
 
 
 def test_what_nbval_ran_is_kept_with_its_figures(tmp_path):
-    name = "01_introduction"
+    name = "d_reinforcement_learning"  # a cell of it ends in a semicolon
     assert not summary_of(nbval(CHAPTERS / f"{name}.ipynb", tmp_path), "FAILED")
     kept = nbformat.read(tmp_path / "executed" / f"{name}.ipynb", as_version=4)
     stored = nbformat.read(CHAPTERS / f"{name}.ipynb", as_version=4)
     assert [c.execution_count for c in code_cells(kept)] == [c.execution_count for c in code_cells(stored)]
-    assert list(kept.metadata["pbtlib"]["figures"]) == [
+    assert set(kept.metadata["pbtlib"]["figures"]) == {
         path.stem.partition("-")[2] for path in FIGURES.glob(f"{name}-*")
-    ]
+    }
     assert [[out.output_type for out in cell.outputs] for cell in code_cells(kept)] == [
         [out.output_type for out in cell.outputs] for cell in code_cells(stored)
     ]
