@@ -1,14 +1,14 @@
 # Thin cover over run.py, which does the same on systems without make. V=1 shows what goes to the logs.
 PYTHON ?= python3
 RUN = $(PYTHON) run.py $@ $(if $(V),--verbose)
-.PHONY: book test nbval portable newest lowest exec take seeds faults lab pdf zip shots lint bench clean help
+.PHONY: book test nbval portable newest lowest exec take seeds faults mutants lab pdf zip shots lint bench clean help
 book lab pdf zip shots lint bench clean:
 	@$(RUN)
 test portable newest lowest:
 	@$(RUN) $(if $(SEED),--seed $(SEED)) $(TESTS)
 nbval:
 	@$(RUN) $(TESTS)
-exec take faults:
+exec take faults mutants:
 	@$(RUN) $(NAME)
 seeds:
 	@$(RUN) $(SEEDS)

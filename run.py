@@ -51,6 +51,7 @@ COMMANDS = {
     "take": "take an edited notebook over into its text twin",
     "seeds": "run all chapters under other seeds (seeds 1 2 3)",
     "faults": "plant faults in copies of the project and say which claims part (all faults, or those named)",
+    "mutants": "plant 400 small changes in the library, one at a time, and count those that no test notices",
     "lab": "open JupyterLab on the chapters",
     "pdf": "the book for print, whole (_build/book.pdf), for reading and in parts (needs Chromium)",
     "zip": "the built book for reading without a network (_build/book.zip)",
@@ -98,8 +99,8 @@ def main() -> int:
     match arguments.command:
         case "book" | "exec" | "take" | "seeds":
             return call("-m", "book.build", arguments.command, *rest)
-        case "faults":
-            return call("-m", "book.faults", *rest)
+        case "faults" | "mutants":
+            return call("-m", f"book.{arguments.command}", *rest)
         case "test":
             return test(arguments.seed, rest)
         case "nbval":

@@ -16,6 +16,7 @@ from docutils.nodes import make_id
 from nbformat import NotebookNode
 from sphinx.errors import SphinxError
 
+from book import mutants
 from book.faults import FAULTS, PARTED, stored
 from book.ledger.card import evidence, link_to_test, slug
 from pbtlib.claims import CHOICES, COMPUTED, STATUSES, WORDS, Record, Verdict
@@ -192,6 +193,7 @@ def parts(records: dict[str, Record], found: dict[str, list[dict[str, Any]]], wh
         "graph": graph(records),
         "findings": _findings(records, where),
         "faults": _faults(records, where),
+        "mutants": _mutants(mutants.stored()),
     }
 
 
@@ -372,6 +374,41 @@ def _faults(records: dict[str, Record], where: Places) -> str:
 
 def _page(page: str, where: Places) -> str:
     return f'<a href="{page}.html">{escape(_title(page, where))}</a>'
+
+
+# ---------------------------------------------------------------------------------------------- mutants
+
+
+def _mutants(table: dict[str, Any]) -> str:
+    """The table of `book.mutants`: by module, how many small changes the tests notice; and those that they do not."""
+    if not table:
+        return "Nothing was changed yet.\n"
+    columns = ("mutants", mutants.KILLED, mutants.EQUIVALENT, mutants.SURVIVED)
+    rows = {mutants.module_of(file): [row[name] for name in columns] for file, row in table["modules"].items()}
+    rows["all"] = [sum(numbers) for numbers in zip(*rows.values(), strict=True)]
+    changed = [mutants.module_of(file) for file in mutants.changed(table)]
+    unexplained = [row for row in table["read"] if row["outcome"] == mutants.SURVIVED]
+    _, killed, _, survived = rows["all"]
+    return "\n".join(
+        (
+            f"**{table['planned']} changes drawn, {table['made']} made, {table['missing']} missing.** Of those that "
+            f"change what the library does, tests notice {killed} of {killed + survived}; "
+            f"{table[mutants.SLOW]} of these by the time they take.\n",
+            f"| module | {' | '.join(columns)} |",
+            f"|---|{'--:|' * len(columns)}",
+            *(f"| {name} | {' | '.join(map(str, numbers))} |" for name, numbers in rows.items()),
+            "",
+            f"The changes were made at commit {table['commit']}"
+            + (f"; changed since: {', '.join(changed)} (`make mutants` does these again)." if changed else "."),
+            "",
+            *(
+                f"- Not noticed: {mutants.module_of(row['file'])}, line {row['line']} ({row['scope']}): "
+                f"`` {row['before']} `` → `` {row['after']} ``"
+                for row in unexplained
+            ),
+            "",
+        )
+    )
 
 
 # ---------------------------------------------------------------------------------------------- the graph
