@@ -60,6 +60,8 @@ OPPOSITE = {
     for one, two in (("min", "max"), ("minimum", "maximum"), ("argmin", "argmax"), ("nanmin", "nanmax"))
     for a, b in ((one, two), (two, one))
 }
+PERILOUS = ("os.kill", "shutil.rmtree")
+"""Calls whose arguments are left alone: a change could end or remove what belongs to somebody else."""
 WORDS = ("__repr__", "__str__")
 """Functions that make words."""
 
@@ -165,6 +167,8 @@ def mutants(file: str, text: bytes) -> list[Mutant]:
 def _changes(node: ast.AST, scope: str) -> Iterator[tuple[ast.AST, str, ast.AST]]:
     """Nodes below one, each with its scope and with what can take its place; nothing of words, marks and types."""
     if isinstance(node, ast.JoinedStr | ast.Raise | ast.Assert | ast.Import | ast.ImportFrom):
+        return
+    if isinstance(node, ast.Call) and ast.unparse(node.func) in PERILOUS:
         return
     if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "__name__ == '__main__'"):
         return
@@ -524,8 +528,14 @@ def _compiled(node: ast.AST) -> bool:
 
 def touches_compiled(root: Path, mutant: Mutant) -> bool:
     """Whether compiled code may be another with a mutant: it is in a compiled function or in none."""
-    tops = {getattr(top, "name", ""): top for top in ast.parse((root / mutant.file).read_bytes()).body}
-    return not mutant.scope or any(_compiled(node) for node in ast.walk(tops[mutant.scope.partition(".")[0]]))
+    return mutant.scope.partition(".")[0] in {"", *_with_compiled((root / mutant.file).read_bytes())}
+
+
+@cache
+def _with_compiled(text: bytes) -> frozenset[str]:
+    """The outermost functions and classes of a file that hold compiled code."""
+    tops = (top for top in ast.parse(text).body if isinstance(top, ast.FunctionDef | ast.ClassDef))
+    return frozenset(top.name for top in tops if any(_compiled(node) for node in ast.walk(top)))
 
 
 def _mark(root: Path) -> str:
