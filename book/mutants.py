@@ -66,7 +66,6 @@ WORDS = ("__repr__", "__str__")
 """Functions that make words."""
 
 NAMESAKES = {
-    "checks": "bad_input",
     "values": "algorithms",
     "history": "loop",
     "__main__": "main",

@@ -58,7 +58,7 @@ def check_number(
             ")" if open_maximum or maximum == math.inf else "]",
         )
         raise ValueError(f"{name} is {value!r}; it must be a finite number in {left}{minimum:g}, {maximum:g}{right}")
-    if abs(value) > LARGEST:
+    if abs(float(value)) > LARGEST:  # in single precision the limit itself would overflow
         raise ValueError(
             f"{name} is {value!r}; it must be at most {LARGEST:g} in size, so that squares do not overflow"
         )

@@ -230,6 +230,23 @@ def test_21_fails_without_its_constant_and_the_paper_constant_is_weaker():
         assert all(np.array(B.energy_constants(constants, beta)) >= (b1, 2 * b2))
 
 
+def test_constants_of_21_and_22_are_what_one_computes_by_hand():
+    a = B.Assumption9(centre=0.0, eta=2.0, nu=0.5, F_inf=0.3, c_u=3.0, c_l=2.0, M=2.0)
+    assert B.energy_constants(a) == (4 + 1.5, 1.5)
+    assert B.energy_constants(a, 0.5) == (4 + 3.75, 3.75)  # 2 (3 / 2) (1 + 1 / (0.5 · 2 · 4))
+    assert a.resolution(0.8) == 0.5 * 0.3  # (2 · 0.8 / 2)² = 0.64 is beyond F_inf
+    assert a.resolution(0.4) == pytest.approx(0.5 * 0.16, rel=1e-15)
+    bound = B.laplace_bound(a, 4.0, q=0.25, F_r=0.0, ball_mass=0.5, distance=3.0)
+    assert bound == pytest.approx(np.sqrt(0.25) / 2 + np.exp(-1.0) * 3.0 / 0.5, rel=1e-15)
+
+
+def test_22_allows_a_gap_of_f_inf_itself_whatever_rounding_makes_of_the_sum():
+    a = B.Assumption9(centre=0.0, eta=1.0, nu=0.5, F_inf=0.3)
+    assert a.F_inf < 0.1 + 0.2
+    for q, gap in ((0.3, 0.0), (0.1, 0.2)):
+        assert np.isfinite(B.laplace_bound(a, 1.0, q=q, F_r=gap, ball_mass=1.0, distance=1.0))
+
+
 def test_22_fails_without_its_second_term():
     gap, constants = lopsided(1.0, 2.0, 1.0)
     h, mass = np.array([1.0, 4.0]), np.array([1e-6, 1 - 1e-6])

@@ -71,6 +71,19 @@ def test_physics_is_gymnasiums(env, state, action):
     assert terminated == theirs_terminated or margin < 1e-12
 
 
+@pytest.mark.parametrize("sign", [-1, 1])
+@pytest.mark.parametrize(("at", "limit"), [(0, 2.4), (2, np.radians(12))])
+def test_an_episode_ends_beyond_2_4_metres_or_12_degrees_and_not_before(at, limit, sign):
+    for share, ends in ((1 - 1e-9, False), (1 + 1e-9, True)):
+        state = np.zeros(4)
+        state[at] = sign * limit * share
+        assert population.physics(state, 1)[1] == ends
+
+
+def test_of_two_equal_values_the_first_action_is_taken_as_torch_does(rng):
+    assert population.act(np.zeros_like(initial_weights(rng)), np.zeros(4), 0.0, rng) == 0
+
+
 def test_physics_differs_for_a_pole_of_another_length(env):
     """The companion: Gymnasium's own physics with a pole 1 per cent longer is told apart."""
     state = np.array([0.1, 0.2, 0.05, -0.3])

@@ -249,6 +249,25 @@ def test_a_control_is_shown_where_it_fails(book):
     assert undecided.line.endswith("A broken model gives 2.000 there. Recorded: Holds.")
 
 
+def test_the_control_that_is_shown_fails_and_does_not_only_fall_short(book):
+    """At the first entry the control is within its error of the limit; at the second it is refuted."""
+    numbers = {"measured": [2.06, 9.0], "predicted": 2, "uncertainty": 0.01, "relation": ">="}
+    found = judge("two", **numbers, control=[2.02, 1.0])
+    assert found.shown["control"] == 2.02
+    assert found.caught["control"] == 1.0
+
+
+def test_a_disagreement_names_its_control_as_the_model_that_agrees(book):
+    line = judge("off", measured=2.2, predicted=2, uncertainty=0.01, control=2.01).line
+    assert line.endswith("A model of which it is true gives 2.010.")
+
+
+def test_without_ipython_a_claim_is_a_printed_line(book, monkeypatch, capsys):
+    monkeypatch.delitem(sys.modules, "IPython", raising=False)
+    claim("two", measured=2.0, predicted=2, uncertainty=0.01, control=3)
+    assert capsys.readouterr().out.startswith("Holds: Two is two.")
+
+
 @pytest.mark.parametrize(
     ("value", "scale", "said"),
     [(0.5503, 0.0016, "0.5503"), (1046.3, 197.0, "1046"), (4.223e-13, 1e-11, "4.223 × 10⁻¹³"), (-2.5, 0, "−2.5")],

@@ -162,6 +162,49 @@ def test_the_best_window_follows_its_law(v, right, rng):
     assert missed <= 2
 
 
+@pytest.mark.parametrize(("v", "readings"), [(0.1, 3), (2.0, 3), (8.0, 5)])
+def test_averaging_pays_if_the_best_window_is_surely_beyond_one_and_a_half(v, readings, rng):
+    finding = diagnose(growing(rng, v, readings=readings)[0], draws=199)["window"]
+    assert finding.low <= finding.value <= finding.high
+    assert finding.verdict == ("yes" if finding.low > 1.5 else "no" if finding.high < 1.5 else CANNOT)
+
+
+def test_variety_is_the_last_spread_over_the_first(seed):
+    """The first of the lotteries is the run itself, so what it says of the run is what the table says."""
+    data = run("merit", seed)
+    finding = diagnose(data, draws=199)["variety:h"]
+    h = data["h"].to_numpy()
+    assert finding.value == pytest.approx(h[:, -1].std() / h[:, 0].std(), rel=1e-9)
+
+
+def test_an_interval_of_the_part_that_is_lost_lies_about_its_value(seed):
+    finding = diagnose(run("luck", seed, time=0.15), draws=199)["luck"]
+    assert finding.high - finding.value == pytest.approx(finding.value - finding.low)
+
+
+def test_a_mutation_costs_its_variance_times_the_curvature(seed):
+    """The score of the merit is −(h − 2)² and luck, so a mutation of variance σ² costs σ² on average."""
+    lines, _ = diagnosis._lines(run("merit", seed, sigma=0.5, updates=60))
+    effect = diagnosis._mutation_effect(lines, "h")
+    assert abs(effect.cost - 0.25) < 5 * effect.cost_error
+    assert 5 * effect.cost_error < 0.5, "the opposite sign would be seen"
+
+
+def test_of_fewer_than_50_copies_nothing_is_said_about_mutation(seed):
+    found = diagnose(run("merit", seed, trials=16, updates=10), draws=199)
+    assert found["mutation:h"].verdict == CANNOT
+    assert found["mutation:h"].reason == "Fewer than 50 copies were mutated."
+
+
+@pytest.mark.parametrize(
+    ("trials", "dimensions", "verdict"), [(20, 1, "yes"), (19, 1, CANNOT), (64, 2, CANNOT), (8, 2, "no"), (2, 1, "no")]
+)
+def test_a_grid_of_the_same_cost_is_arithmetic(trials, dimensions, verdict):
+    finding = diagnosis._grid(trials, dimensions)
+    assert finding.value == pytest.approx(trials ** (1 / dimensions))
+    assert finding.verdict == verdict
+
+
 def test_weights_trained_anew_give_the_premium(rng, seed):
     lucky, true = run("luck", seed, time=0.15), run("merit", seed, spread=0.02)
     anew = 0.5 * rng.standard_normal(64)

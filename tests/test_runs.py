@@ -183,6 +183,59 @@ def test_text_and_nested_hyperparameters_and_lists(sample):
     assert (run["parent"] == UNKNOWN).all()
 
 
+# ------------------------------------------------------------------------------------------------- small directories
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Writes a directory of Ray Tune with these results of each trial, by the name of its folder."""
+
+    def write(trials, name="trial_{}"):
+        for i, rows in enumerate(trials):
+            place = tmp_path / "small" / name.format(i)
+            place.mkdir(parents=True)
+            lines = [
+                {"merit": v, "training_iteration": t, "trial_id": f"t_{i:05}", "config": {"lr": i}} for t, v in rows
+            ]
+            (place / "result.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        return tmp_path / "small"
+
+    return write
+
+
+def test_one_metric_needs_no_name_and_one_result_is_a_run(written):
+    run = read(written([[(1, 0.5)], [(1, 0.7)]]))
+    assert run["score"].to_numpy().tolist() == [[0.5], [0.7]]
+    assert run["lr"].to_numpy().tolist() == [[0.0], [1.0]]
+
+
+def test_trials_without_a_number_are_kept_and_told(written):
+    folder = written([[(1, 0.5), (2, 0.6)], [(1, 0.7), (2, 0.8)]])
+    for path in folder.rglob("result.json"):
+        path.write_text(path.read_text().replace("t_0000", "name"))
+    run = read(folder)
+    assert run.sizes["trial"] == 2
+    assert counted(run, "without an index") == 2
+
+
+def test_a_line_that_is_cut_is_named_by_its_number(written):
+    folder = written([[(1, 0.5), (2, 0.6)], [(1, 0.7), (2, 0.8)]])
+    with (folder / "trial_0" / "result.json").open("a") as file:
+        file.write('{"merit": 1')
+    assert read(folder).attrs["counted"]["line cut off or malformed, omitted"] == ("trial_0/result.json line 3",)
+
+
+@pytest.mark.parametrize(("time", "kind"), [(2, "fits nowhere"), (3, "only result.json holds")])
+def test_a_result_of_result_json_alone_counts_only_if_it_is_later(written, time, kind):
+    folder = written([[(1, 0.5), (2, 0.6), (time, 0.9)]])
+    (folder / "trial_0" / "progress.csv").write_text(
+        "merit,training_iteration,trial_id\r\n0.5,1,t_00000\r\n0.6,2,t_00000\r\n"
+    )
+    run = read(folder)
+    assert counted(run, kind) == 1
+    assert run["score"].to_numpy()[0].tolist() == [0.5, 0.6, *([0.9] if time == 3 else [])]
+
+
 # ------------------------------------------------------------------------------------------------- tables
 
 
@@ -237,6 +290,12 @@ def test_broken_tables_give_named_errors_or_counts(tmp_path):
         read(tmp_path)
     with pytest.raises(ValueError, match="mode is 'up'"):
         read(pd.DataFrame(good), mode="up")
+
+
+def test_a_table_without_rows_is_an_error(tmp_path):
+    (tmp_path / "empty.csv").write_text("trial,time,score\n")
+    with pytest.raises(ValueError, match="no row that could be read"):
+        read(tmp_path / "empty.csv")
 
 
 def test_a_misread_offset_would_be_seen(monkeypatch):
