@@ -242,6 +242,23 @@ def test_nan_in_an_identity_is_the_same_nan(tmp_path):
                checkpoint=tmp_path / "run.nc", identity={"p": float("nan")})  # fmt: skip
 
 
+def test_what_is_not_said_is_a_hundred_agents_every_update_and_none_of_them_made():
+    assert (some(n_updates=0).state.theta == 3.0).all()
+    free = {"problem": Quadratic(), "sigma": 0.1, "theta": [1.0, 1.0], "dt": 0.01, "steps": 2}
+    for box in ((-np.ones(2), np.ones(2)), Box(-np.ones(2), np.ones(2))):
+        run = pbt(**free, box=box, n_updates=3)
+        assert run.state.h.shape == (100, 2)
+        assert run.history.dataset()["update"].values.tolist() == [1, 2, 3]
+
+
+def test_functions_and_methods_are_described_by_their_names():
+    box = Box(-1, 1)
+    assert describe(copy) == "pbtlib.evolution.copy"
+    assert describe(len) == "builtins.len"
+    assert describe(np.maximum) == "numpy.maximum"
+    assert describe(box.check) == {"type": "method", "name": "check", "of": describe(box)}
+
+
 # ---------------------------------------------------------------------------------------------- diverged agents
 
 

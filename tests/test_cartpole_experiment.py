@@ -1,5 +1,6 @@
 """The experiment as an instance of the loop."""
 
+import time
 from dataclasses import fields, replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from pbtlib.cartpole.experiment import (
     Windows,
     initial_population,
     operators,
+    prepare,
     run,
 )
 from pbtlib.loop import evolve
@@ -63,6 +65,15 @@ def test_the_seconds_of_a_run_include_those_before_an_interruption(seed, tmp_pat
     results.save_arrays(path, arrays | {name: np.array(1000.0)}, meta)
     _, record = run(SMALL, seed, checkpoint=path)
     assert 1000 < record.attrs["wall_seconds"] < 1060
+
+
+def test_the_seconds_of_a_run_and_of_compiling_are_those_that_passed(seed):
+    begun = time.perf_counter()
+    prepared = prepare()
+    between = time.perf_counter()
+    _, record = run(SMALL, seed)
+    assert 0 < prepared <= between - begun
+    assert 0 < record.attrs["wall_seconds"] <= time.perf_counter() - between
 
 
 def test_progress_is_shown_and_compilation_announced(seed, tmp_path, capfd):

@@ -132,6 +132,11 @@ def test_samples_in_four_dimensions_are_further_apart(rng):
     assert rate.slope > -0.5 + 5 * rate.standard_error
 
 
+def test_one_pair_of_samples_is_enough():
+    floor = D.two_sample_floor(lambda r, n: r.random((n, 1)), 5, np.random.default_rng(1), repeats=1)
+    assert floor.shape == (1,)
+
+
 def test_distances_do_not_load_torch():
     code = "import sys, pbtlib.distances; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -22,6 +22,7 @@ from pbtlib.evolution import (
     copy,
     stream,
 )
+from pbtlib.normals import draw_key, normals
 from pbtlib.training import Particles
 
 fitness_lists = st.lists(st.floats(-50, 50), min_size=1, max_size=40).map(np.array)
@@ -328,6 +329,30 @@ def test_copies_come_from_the_snapshot(runs, n, seed):
 
 def populations(h, n=20_000):
     return Particles(np.zeros((n, 1)), np.tile(h, (n, 1)).astype(float)), Jump(np.ones(n, bool), np.arange(n))
+
+
+def test_everybody_has_normals_of_their_own_beyond_one_block(rng):
+    """Agents 256 and on, and coordinates 4 and on, continue the table of normals of the update's key."""
+    key = draw_key(np.random.default_rng(5))
+    h = np.zeros((600, 6))
+    moved = GaussianMutation(0.5)(Particles(h, h), Jump(np.ones(600, bool), np.arange(600)), np.random.default_rng(5)).h
+    np.testing.assert_allclose(moved, 0.5 * normals(key, 600, 6).T, rtol=1e-14)
+
+
+@pytest.mark.parametrize("q", [0.5, 0.25])
+def test_a_probability_of_one_is_a_probability(q, rng):
+    """At τ = 1 truncation moves the lowest for sure; rounding must not make that more than certain."""
+    jump = Selection(Truncation(q))(np.arange(12.0) / 7, rng)
+    assert jump.who.tolist() == [True] * int(12 * q) + [False] * (12 - int(12 * q))
+
+
+def test_a_rule_that_would_move_an_agent_more_than_once_needs_a_smaller_tau(rng):
+    def twice(fitness, mass, rng=None):
+        return np.full(fitness.shape, 1 / fitness.shape[-1]), 1.5 * mass
+
+    with pytest.raises(ValueError, match=r"probability 1\.5 > 1 at tau = 1.*tau <= 0\.667"):
+        Selection(twice)([1.0, 2.0], rng)
+    assert Selection(twice, tau=0.5)([1.0, 2.0], rng).who.shape == (2,)
 
 
 def test_mutation_keeps_the_mean_and_adds_its_variance(rng):

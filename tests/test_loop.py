@@ -154,6 +154,25 @@ def test_a_run_with_a_checkpoint_says_what_it_is(tmp_path):
     assert same(evolve(start(), **setting(**parts)), evolve(start(), **setting()))
 
 
+def test_without_a_word_a_checkpoint_is_written_after_every_update(tmp_path):
+    def kill(k, *_):
+        if k == 3:
+            raise InterruptedError
+
+    kept, done = {"checkpoint": tmp_path / "run.nc", "identity": {}}, []
+    with pytest.raises(InterruptedError):
+        evolve(start(), **setting(observe=kill, **kept))
+    evolve(start(), **setting(observe=lambda k, *_: done.append(k), **kept))
+    assert done == [3, 4, 5]
+
+
+def test_a_fitness_of_whole_numbers_is_selected_and_seen_as_floats():
+    seen = []
+    evaluate = lambda state, trace: np.arange(60).reshape(2, 30)  # noqa: E731
+    evolve(start(), **setting(evaluate=evaluate, observe=lambda k, s, fitness, j: seen.append(fitness.dtype)))
+    assert set(seen) == {np.dtype(np.float64)}
+
+
 @dataclass(frozen=True)
 class Networks:
     """What a population of networks looks like to the loop: other fields, other types, its own copy."""

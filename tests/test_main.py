@@ -67,9 +67,16 @@ def test_the_list_says_what_is_planned_stored_missing_and_how_long_it_takes(caps
     assert shown["cartpole"][5:7] == ["3.3", "h"]
 
 
+def test_what_is_not_stored_is_missing(capsys):
+    assert command.main(["list", "--scale", "quick"]) == 0
+    shown = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines()}
+    for name, study in command.STUDIES.items():
+        assert shown[name][1:4] == [str(len(study.runs("quick"))), "-", str(len(study.runs("quick")))]
+
+
 def test_a_slice_that_is_not_the_stored_one_fails(tiny, capsys, monkeypatch):
     path = results.DATA / tiny.file
-    for share, code in ((1.0, 0), (0.99, 1)):
+    for share, code in ((tiny.agreement, 0), (tiny.agreement - 0.01, 1)):
         monkeypatch.setitem(command.STUDIES, "wells", replace(tiny, again=lambda path, share=share: share))
         assert command.main(["verify", "--remake", str(path)]) == code
         assert ("NOT made again" in capsys.readouterr().out) == bool(code)

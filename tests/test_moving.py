@@ -51,6 +51,18 @@ def test_the_last_slider_is_the_fastest_and_curves_know_their_panel():
     assert [(c["panel"], c["style"]) for c in data["curves"]] == [(0, 0), (1, 2)]
 
 
+def test_bars_have_an_edge_more_than_heights_and_other_curves_have_not():
+    assert curve("c", [0, 1, 2], [1, 1], "bars").data["x"] == [0, 1, 2]
+    for x, y, kind in (([0, 1], [1, 1], "bars"), ([0, 1, 2], [1, 1], "line"), ([0, 1, 2, 3], [1, 1], "bars")):
+        with pytest.raises(ValueError, match="of different lengths"):
+            curve("c", x, y, kind)
+
+
+def test_whole_numbers_are_the_nearest_in_units_of_the_scale():
+    assert whole([0.4, 1.6, -2.0]) == [0, 2, -2]
+    assert whole([[0.4, 1.6]], scale=10) == [[4, 16]]
+
+
 def test_what_stands_still_is_kept_once():
     data = figure(
         "f", lambda k: ("It.", [curve("a", [0, 1], [k, k])]), sliders=[Slider("k", (1, 2), 1)], panels=[PANEL], **WORDS

@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from pbtlib import parallel
 from pbtlib.parallel import in_blocks
 
 
@@ -20,6 +22,26 @@ def test_every_item_is_worked_on_once(count, block, threads):
 
     in_blocks(work, count, block, threads)
     assert (done == 1).all()
+
+
+@pytest.mark.parametrize(("threads", "count"), [(1, 100), (3, 100), (3, 2)])
+def test_no_more_threads_are_given_work_than_asked_for(threads, count, monkeypatch):
+    given = []
+
+    class Pool:
+        def submit(self, work):
+            given.append(work)
+            return SimpleNamespace(result=lambda: None)
+
+    monkeypatch.setattr(parallel, "_pool", lambda workers: Pool())
+    in_blocks(lambda a, b: None, count, 7, threads)
+    assert len(given) == (threads - 1 if count > 7 else 0), "the caller is one of them, and one block needs no other"
+
+
+@pytest.mark.parametrize(("told", "number"), [(8, 8), (None, 1)])
+def test_a_machine_that_does_not_say_how_many_processors_it_has_has_one(told, number, monkeypatch):
+    monkeypatch.setattr(parallel.os, "cpu_count", lambda: told)
+    assert parallel.processors.__wrapped__() == number
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")

@@ -183,6 +183,20 @@ def test_what_is_wrong_is_said_in_words(problem, message):
         problems.check(problem, theta=[[0.5], [-0.7], [2.0]], h=[[0.1], [0.2], [0.3]])
 
 
+@pytest.mark.parametrize(
+    ("factor", "said"), [(1.5, "too much"), (0.5, "missing"), (-2.0, "too much"), (-0.5, "missing")]
+)
+def test_a_gradient_that_is_off_by_a_factor_says_which_way(factor, said):
+    with pytest.raises(ProblemError, match=f"gradient is {factor:g} times .*{said}"):
+        problems.check(broken(gradient=lambda t, h: factor * 4 * t * (t**2 - 1)), [[0.5], [-0.7]], [[0.1], [0.2]])
+
+
+@pytest.mark.parametrize("name", ["loss", "gradient"])
+def test_a_loss_or_a_gradient_alone_is_not_compared(name):
+    with pytest.raises(ProblemError, match=f"^{name} cannot be called: it raised ZeroDivisionError[^;]*$"):
+        problems.check(broken(**{name: lambda t, h: 1 / 0}), [[0.5]], [[0.1]])
+
+
 def test_a_missing_method_is_named():
     class Half:
         def fitness(self, theta, h):

@@ -239,6 +239,13 @@ def test_packed_data_count_and_name_what_is_missing_and_where_it_comes_from(whol
         TOY.collect(runs, tmp_path / "elsewhere")
 
 
+def test_a_run_says_how_long_it_took(tmp_path):
+    begun = time.perf_counter()
+    run = TOY.runs("quick")[0]
+    seconds = results.load(TOY.make(run, tmp_path)).attrs["wall_seconds"]
+    assert 0 < seconds <= time.perf_counter() - begun
+
+
 def test_a_directory_may_be_in_the_home(whole, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
