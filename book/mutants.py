@@ -472,7 +472,8 @@ class Warm:
 
     def judge(self, mutant: Mutant, rounds: tuple[str, ...] = ROUNDS) -> dict[str, Any]:
         """Plant a mutant in the copy, run its tests, the nearest first, and take it out again."""
-        path, text = self.copy / mutant.file, (self.root / mutant.file).read_bytes()
+        path = self.copy / mutant.file
+        text, times = path.read_bytes(), path.stat()
         near, others = tests_of(self.root, module_of(mutant.file))
         found: dict[str, Any] = {"outcome": SURVIVED, "by": "", "seconds": 0.0, "rounds": len(rounds)}
         try:
@@ -495,7 +496,8 @@ class Warm:
                         late = answer["code"] in (-signal.SIGXCPU, -signal.SIGKILL)
                         return found | {"outcome": SLOW if late else KILLED, "by": answer["by"] or files[0]}
         finally:
-            shutil.copy2(self.root / mutant.file, path)
+            path.write_bytes(text)
+            os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
         return found
 
     def cache(self, mutant: Mutant) -> Path:
