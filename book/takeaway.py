@@ -117,7 +117,7 @@ async (front) => {
   for (const fold of document.querySelectorAll("details")) fold.open = true;
   for (const fold of document.querySelectorAll(".toggle-hidden")) fold.classList.remove("toggle-hidden");
   for (const link of document.querySelectorAll('a[href^="#"]'))   // it may lead to what an edition leaves out
-    if (!document.getElementById(decodeURIComponent(link.hash.slice(1)))) link.removeAttribute("href");
+    if (!document.getElementById(decodeURIComponent(link.getAttribute("href").slice(1)))) link.removeAttribute("href");
   const unset = [...document.querySelectorAll(".math")].filter((formula) => !formula.querySelector("mjx-container"));
   await MathJax.typesetPromise(unset);
   const sums = [...document.querySelectorAll("mjx-container[display=true]")].map((sum) => {   // measured all at once
