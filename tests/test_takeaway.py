@@ -201,6 +201,14 @@ def test_a_font_that_is_not_in_the_file_is_noticed(short):
     assert "page 1 has a font that is not in the file: /Courier" in takeaway.faults(writer, [("two", 3)])
 
 
+def test_a_link_to_what_is_left_out_is_a_link_no_more_also_within_a_drawing(browser):
+    page = browser.new_page()
+    page.set_content('<p id="here"></p><svg><a href="#here">1</a><a href="#gone">2</a></svg><a href="#gone">3</a>')
+    page.evaluate("window.MathJax = { typesetPromise: async () => {} }")
+    page.evaluate(takeaway.PREPARE, "")
+    assert page.locator("a[href]").all_text_contents() == ["1"]
+
+
 def test_an_edition_that_is_not_sound_is_an_error_of_make_pdf(pages, tmp_path, monkeypatch):
     monkeypatch.setattr(takeaway, "faults", lambda reader, parts: ["page 7 is empty"])
     with pytest.raises(SystemExit, match=r"book\.pdf is not sound:\npage 7 is empty"):
