@@ -165,7 +165,7 @@ def test_compiled_code_is_kept_apart_for_each_state_of_the_library(monkeypatch, 
 )
 def test_an_environment_is_made_anew_only_if_it_is_unfit(state, made_anew, monkeypatch, tmp_path):
     for name in ("pyproject.toml", "requirements.lock"):
-        (tmp_path / name).write_text(state)
+        (tmp_path / name).write_text(f"a==1\ntorch==2.0 ; x != '{state}' \\\n    --hash=sha256:0\n")
     venv, done = tmp_path / ".venv", []
     python = venv / "bin" / "python"
     if state != "none":
@@ -185,10 +185,30 @@ def test_an_environment_is_made_anew_only_if_it_is_unfit(state, made_anew, monke
     assert any(words[1:4] == ["-m", "venv", "--clear"] for words in done) == made_anew
     installs = [words for words in done if "install" in words]
     assert len(installs) == 2
+    assert installs[1][-5:-1] == ["install", "torch==2.0", "--no-build-isolation", "--editable"], "what has no hash"
     run.prepare(venv, tmp_path / "requirements.lock")
     assert len([words for words in done if "install" in words]) == 2, "what is ready is left alone"
     run.prepare(venv, tmp_path / "requirements.lock", renew=True)
     assert "--upgrade" in next(words for words in done[-2:] if "-r" in words)
+
+
+def test_renewing_the_lock_keeps_what_it_says_of_itself_and_of_torch(calls, monkeypatch, tmp_path):
+    """Whatever uv writes, and however often."""
+    resolved = "six==1 \\\n    --hash=sha256:0\ntorch==2.0 \\\n    --hash=sha256:1\n"
+
+    def compiled(*words):
+        calls.append(words)
+        run.LOCK.write_text(resolved)
+        return 0
+
+    monkeypatch.setattr(run, "LOCK", tmp_path / "requirements.lock")
+    monkeypatch.setattr(run, "call", compiled)
+    for _ in range(2):
+        assert main(monkeypatch, "lock", "--upgrade") == 0
+        marked = resolved.replace("torch==2.0", "torch==2.0 ; sys_platform != 'linux'")
+        assert run.LOCK.read_text() == run.LOCK_HEAD + marked
+    assert {"--generate-hashes", "--universal", "--extra=setup", "--upgrade"} <= set(calls[0])
+    assert "--extra=ray" not in calls[0]
 
 
 def test_an_installation_that_fails_says_why_in_a_few_lines(monkeypatch, tmp_path):
