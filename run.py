@@ -205,8 +205,8 @@ def shown(path: Path) -> str:
 # ---------------------------------------------------------------------------------------------- running
 
 
-def call(*words: str, venv: Path | None = None, log: Path | None = None) -> int:
-    """Run Python of the environment in the project's folder and return its exit code."""
+def call(*words: str, venv: Path | None = None, log: Path | None = None, offline: bool = False) -> int:
+    """Run Python of the environment in the project's folder, if need be without a network; returns its exit code."""
     python = interpreter(venv or VENV)
     compiled = hashlib.sha256(b"".join(file.read_bytes() for file in sorted((ROOT / "pbtlib").rglob("*.py"))))
     cache = folder() / "numba" / compiled.hexdigest()[:16]  # Numba's own place does not follow imports
@@ -219,6 +219,8 @@ def call(*words: str, venv: Path | None = None, log: Path | None = None) -> int:
         "PYTHONUTF8": "1",
         "NUMBA_CACHE_DIR": str(cache),
     }
+    if offline:
+        environment["PYTHONPATH"] = str(ROOT / "tests" / "offline")
     if log is not None:
         return logged([str(python), *words], log, environment)
     return subprocess.run([str(python), *words], cwd=ROOT, env=environment, check=False).returncode
@@ -257,11 +259,12 @@ def lint() -> int:
 def test(seed: int | None, rest: list[str]) -> int:
     """Unit tests, and unless only some paths are asked for, of the whole: the pages and the notebooks too.
 
-    Each notebook is executed once, for its page; tests then compare what it said with what is stored.
+    Each notebook is executed once, for its page, which needs no network; tests then compare what it said with what is
+    stored.
     """
     os.environ.update(ONE_THREAD | QUIET)
     whole = not some(rest)
-    if whole and (failed := call("-m", "book.build", "book")):
+    if whole and (failed := call("-m", "book.build", "book", offline=True)):
         return failed
     if whole:
         call("-m", "book.browser")

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -24,7 +25,7 @@ def calls(monkeypatch, tmp_path):
     monkeypatch.setattr(run, "folder", lambda: tmp_path)
     monkeypatch.setattr(run.os, "environ", dict(run.os.environ))
     monkeypatch.setattr(run, "prepare", lambda venv, requirements, renew=False: None)
-    monkeypatch.setattr(run, "call", lambda *words, venv=None, log=None: made.append(words) or 0)
+    monkeypatch.setattr(run, "call", lambda *words, venv=None, log=None, offline=False: made.append(words) or 0)
     return made
 
 
@@ -158,6 +159,30 @@ def test_compiled_code_is_kept_apart_for_each_state_of_the_library(monkeypatch, 
     assert first == same != other
     assert [path.name for path in (tmp_path / "_build" / "numba").iterdir()] == [other.rpartition("/")[2]]
     assert seen[0]["PYTHONUTF8"] == "1"
+
+
+def test_the_whole_test_builds_the_book_with_every_way_out_closed(calls, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(run, "call", lambda *words, offline=False, **_: seen.setdefault(words[1], offline) and 0)
+    assert main(monkeypatch, "test") == 0
+    assert seen == {"book.build": True, "book.browser": False, "pytest": False, "book.summary": False}
+
+
+@pytest.mark.parametrize(
+    ("way", "open_"),
+    [
+        ("socket.create_connection(('192.0.2.1', 443), 5)", False),
+        ("urllib.request.urlopen('http://192.0.2.1/', timeout=5)", False),
+        ("socket.create_connection(socket.create_server(('127.0.0.1', 0)).getsockname())", True),
+    ],
+    ids=["a connection", "a page", "this machine"],
+)
+def test_a_way_out_is_closed_and_one_within_the_machine_is_open(way, open_, monkeypatch, capfd):
+    """Even where a library would pass over a missing network."""
+    code = f"import contextlib, socket, urllib.request\nwith contextlib.suppress(OSError): {way}"
+    monkeypatch.setenv("no_proxy", "*")
+    assert (run.call("-c", code, venv=Path(sys.prefix), offline=True) == 0) == open_
+    assert ("WayOut: a connection to ('192.0.2.1', " in capfd.readouterr().err) != open_
 
 
 @pytest.mark.parametrize(
