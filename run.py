@@ -66,8 +66,9 @@ LOCK = ROOT / "requirements.lock"
 LOCKING = ("--universal", "--python-version", "3.11", "--fork-strategy", "fewest", "--generate-hashes")
 LOCK_HEAD = """\
 # Every package of the environment at the version the book was made with, and the hashes of all its files; pip refuses
-# any other file. For Python 3.11 to 3.13 on Linux, macOS and Windows. `python run.py lock` writes this file.
-# Linux has a choice of builds of torch, each a file of its own: there run.py installs it after these, without a hash.
+# any other file. For Python 3.11 to 3.13 on Linux, Windows and macOS (14 or later, Apple's processors, as torch asks).
+# `python run.py lock` writes this file. Linux has a choice of builds of torch, each a file of its own: there run.py
+# installs it after these, without a hash.
 """
 STATISTICAL = ("test", "portable", "newest", "lowest")
 CHECKS = (*STATISTICAL, "nbval")
