@@ -16,7 +16,7 @@ from sphinx.errors import ExtensionError
 
 from book import licences
 from book.build import BUILD
-from book.execute import CHAPTERS, ROOT
+from book.execute import CHAPTERS, FIGURES, ROOT
 
 pytestmark = pytest.mark.words
 
@@ -237,6 +237,12 @@ DATA = sorted(path for path in (ROOT / "data").rglob("*") if path.is_file() and 
 @pytest.mark.parametrize("path", DATA, ids=lambda path: path.relative_to(ROOT / "data").as_posix())
 def test_a_data_file_holds_numbers_and_words_and_nothing_that_runs(path):
     assert not holds_more(path)
+
+
+def test_the_data_under_the_figures_are_such_files_too():
+    found = {path.name: holds_more(path) for path in [*FIGURES.iterdir(), *CHAPTERS.glob("*.json")]}
+    assert len(found) > 100
+    assert not {name: more for name, more in found.items() if more}
 
 
 def hdf5(path, **more):
