@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from sphinx.errors import ExtensionError
 
-from book import licences
+from book import build, licences
 from book.build import BUILD
 from book.execute import CHAPTERS, FIGURES, ROOT
 
@@ -72,6 +72,23 @@ def test_a_build_with_an_asset_of_nobody_fails_and_names_it(assets):
     with pytest.raises(ExtensionError, match=r"ERROR: stranger\.js is among the assets, and nobody answers for it"):
         licences.write(app, None)
     assert not (assets.parent / "licences.txt").exists()
+
+
+@pytest.mark.parametrize("left", [True, False])
+def test_what_an_earlier_build_left_among_the_assets_is_removed_once(left, tmp_path, monkeypatch):
+    """A build that fails without anything left by an earlier one fails at once."""
+    stranger, tried = tmp_path / "html" / "_static" / "stranger.js", []
+    stranger.parent.mkdir(parents=True)
+    stranger.write_text("1")
+    if left:
+        (tmp_path / ".doctrees").mkdir()
+    places = {"ROOT": "", "BUILD": "", "CHAPTERS": "chapters", "SOURCE": "src", "LOG": "book.log"}
+    for name, place in places.items():
+        monkeypatch.setattr(build, name, tmp_path / place)
+    build.LOG.write_text("ERROR: stranger.js is among the assets, and nobody answers for it\n")
+    monkeypatch.setattr(build, "_sphinx", lambda command: tried.append(command) or stranger.exists())
+    assert build.pages_built() == (0 if left else 1)
+    assert len(tried) == (2 if left else 1)
 
 
 def test_a_part_that_a_package_left_out_is_noticed(assets):
