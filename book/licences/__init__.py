@@ -140,7 +140,9 @@ def listed(found: dict[str, list[str]], static: Path) -> str:
     tools = {(one.name, one.version, licence(one)) for one in distributions() if one.name not in names}
     notes = [path.read_text(encoding="utf-8") for path in DATA.glob("*.txt")]
     data = [
-        (note.partition(":")[0], s[1]) for note in notes if (s := re.search(r"^Licence +(.*?)(\. | \(|$)", note, re.M))
+        (note.partition(":")[0], s[1])
+        for note in notes
+        if (s := re.search(r"^Licence +(.*?)(, below)?(\. | \(|$)", note, re.M))
     ]
     full = [(package.name, text) for package in shown for text in texts(package)]
     full += [(part.name, part.text.read_text(encoding="utf-8")) for part in INSIDE]
