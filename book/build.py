@@ -425,6 +425,7 @@ def pages_built() -> int:
     if failed and partial:
         print("Building once more from scratch: what was kept of earlier pages may have misled the build.")
         shutil.rmtree(doctrees)
+        shutil.rmtree(front.parent, ignore_errors=True)
         failed = _sphinx(command)
     if failed:
         complaints = re.findall(r"^.*(?:WARNING|ERROR|Error:).*$", LOG.read_text(errors="replace"), re.MULTILINE)

@@ -2,11 +2,13 @@
 
 import csv
 import dataclasses
+import hashlib
 import json
 import re
 import subprocess
 import sys
 import tomllib
+import zipfile
 from contextlib import nullcontext
 from html import escape
 from pathlib import Path
@@ -18,6 +20,7 @@ import yaml
 from jupyter_book.config import validate_yaml
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import run
 from book import build
@@ -451,9 +454,20 @@ def test_launch_links_follow_the_one_address(address, tmp_path):
 # ---------------------------------------------------------------------------------------------- set-up files
 
 
+def pins(text):
+    """From each line of a lock that pins a version to the hashes below it."""
+    parts = re.split(r"^(?=[^\s#])", text, flags=re.MULTILINE)[1:]
+    return {
+        part.partition("\n")[0].rstrip(" \\"): re.findall(r"^ +--hash=sha256:([0-9a-f]{64})\b", part, re.M)
+        for part in parts
+    }
+
+
 def lock():
-    lines = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
-    return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in (line.split("==") for line in lines)}
+    """Names and versions that the lock has for this system and Python, and torch, which Linux gets apart."""
+    found = [Requirement(line) for line in pins(run.LOCK.read_text())]
+    here = [one for one in found if one.name == "torch" or not one.marker or one.marker.evaluate()]
+    return {canonicalize_name(one.name): str(one.specifier).removeprefix("==") for one in here}
 
 
 def test_lock_holds_what_pyproject_asks_for_and_is_what_is_installed():
@@ -462,24 +476,56 @@ def test_lock_holds_what_pyproject_asks_for_and_is_what_is_installed():
     asked = [Requirement(r) for group in [project["dependencies"], *extras] for r in group]
     locked = lock()
     for requirement in asked:
-        assert locked[re.sub(r"[-_.]+", "-", requirement.name).lower()] in requirement.specifier, requirement
+        assert locked[canonicalize_name(requirement.name)] in requirement.specifier, requirement
     listed = subprocess.run(
         [sys.executable, "-m", "pip", "list", "--format=json"], capture_output=True, text=True, check=True
     )
-    installed = {
-        re.sub(r"[-_.]+", "-", p["name"]).lower(): p["version"].partition("+")[0] for p in json.loads(listed.stdout)
-    }
+    installed = {canonicalize_name(p["name"]): p["version"].partition("+")[0] for p in json.loads(listed.stdout)}
     assert {name: installed.get(name) for name in locked} == locked
 
 
 def test_lock_is_portable():
-    text = (ROOT / "requirements.lock").read_text()
+    text = run.LOCK.read_text()
     assert not re.search(r"nvidia|cuda|\+cpu|https?:|--index|--find-links| @ ", text)
+    elsewhere = [one for one in map(Requirement, pins(text)) if one.marker and "linux" in str(one.marker)]
+    assert [one.name for one in elsewhere] == ["torch"], "whose builds for Linux are a choice"
+
+
+def without_hash(text):
+    return [line for line, hashes in pins(text).items() if not hashes]
+
+
+def test_every_pin_of_the_lock_has_its_hashes():
+    text = run.LOCK.read_text()
+    assert not without_hash(text)
+    bare = re.sub(r"^(numpy==\S+) \\\n( +--hash.*\n)+", r"\1\n", text, flags=re.MULTILINE)
+    assert without_hash(bare) == [f"numpy=={lock()['numpy']}"], "the companion"
+
+
+def test_a_file_that_is_not_the_locked_one_is_refused(tmp_path):
+    """A wheel under a locked name and version, but with other contents: pip takes it only if the lock had its hash."""
+    version = lock()["six"]
+    wheel = tmp_path / f"six-{version}-py2.py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as file:
+        file.writestr(f"six-{version}.dist-info/METADATA", f"Metadata-Version: 2.1\nName: six\nVersion: {version}\n")
+        file.writestr(
+            f"six-{version}.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        file.writestr("six.py", "raise SystemExit('not what was locked')\n")
+    (locked,) = re.findall(r"^six==.*\n(?: +--hash.*\n)+", run.LOCK.read_text(), re.MULTILINE)
+    own = f"six=={version} --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n"
+    pip = [sys.executable, "-m", "pip", "download", "-q", "--isolated", "--no-index", "--find-links", str(tmp_path)]
+    for text, refused in ((locked, True), (own, False)):
+        (tmp_path / "lock").write_text(text)
+        words = [*pip, "-d", str(tmp_path / "out"), "-r", str(tmp_path / "lock")]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert ("DO NOT MATCH THE HASHES" in done.stderr) == bool(done.returncode) == refused, done.stderr
 
 
 def test_environment_file_installs_the_lock_and_the_processor_build_of_torch():
     *conda, last = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
-    assert last == {"pip": ["-r requirements.lock", "-e ."]}
+    assert last == {"pip": ["-r requirements.lock"]}
+    assert "pip install --no-deps --no-build-isolation --editable ." in (ROOT / "postBuild").read_text()
     assert f"pytorch={lock()['torch']}=cpu*" in conda
     assert f"pip install torch=={lock()['torch']}`" in (ROOT / "README.md").read_text()
 

@@ -100,7 +100,7 @@ def test_debians_package_is_for_root_on_debian_only(monkeypatch):
 
 # ---------------------------------------------------------------------------------------------- the oldest processor
 
-LOCKED = f"numpy=={np.__version__}" in (ROOT / "requirements.lock").read_text().splitlines()
+LOCKED = f"\nnumpy=={np.__version__} " in run.LOCK.read_text()
 NAMED = pytest.mark.skipif(not LOCKED, reason="instruction sets have other names in another NumPy than the lock's")
 X86 = pytest.mark.skipif(run.platform.machine().lower() not in ("x86_64", "amd64"), reason="the baseline is x86-64's")
 ASK = "import json, pbtlib.processor as p; print(json.dumps(p.instruction_sets()))"

@@ -51,8 +51,10 @@ status = "verified"
 
 
 def build(folder, *, prose="Prose.", predicted="2", code="", strict="1"):
+    """What a small copy of the project comes to, with every way to other machines closed."""
+    paths = os.pathsep.join([str(folder), str(ROOT / "tests" / "offline")])
     for name in ("pbtlib", "book"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "mathjax"))
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.woff"))
     for name in ("_config.yml", "requirements.lock"):
         shutil.copy(ROOT / name, folder / name)
     (folder / "pbtlib" / "claims.toml").write_text(CLAIMS)
@@ -67,7 +69,7 @@ def build(folder, *, prose="Prose.", predicted="2", code="", strict="1"):
     done = subprocess.run(
         [sys.executable, "-m", "book.build", "book"],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(folder), "PBTLIB_STRICT": strict},
+        env={**os.environ, "PYTHONPATH": paths, "PBTLIB_STRICT": strict},
         capture_output=True,
         text=True,
         check=False,
@@ -86,6 +88,7 @@ def test_the_sound_copy_builds(tmp_path):
     assert '<a class="claim-number reference internal" href="index.html#claim-two">2.00</a>' in page
     assert '<a class="claim-number reference internal" href="index.html#claim-two">300%</a>' in page
     assert "How this page was made" in page
+    assert "\nMathJax  " in (tmp_path / "_build" / "html" / "licences.txt").read_text()
     assert "Two is two." in (tmp_path / "_build" / "html" / "chapters" / "claims.html").read_text()
 
 
@@ -95,6 +98,14 @@ def test_a_failing_cell_breaks_the_build(tmp_path):
     code, output = build(tmp_path, code="1 / 0")
     assert code != 0
     assert "ZeroDivisionError" in output
+
+
+@pytest.mark.words
+@pytest.mark.slow
+def test_a_cell_that_asks_another_machine_breaks_the_build(tmp_path):
+    code, output = build(tmp_path, code="import socket; socket.create_connection(('192.0.2.1', 443), 5)")
+    assert code != 0
+    assert "WayOut: a connection to ('192.0.2.1', 443) was asked for" in output
 
 
 @pytest.mark.words

@@ -231,7 +231,7 @@ def test_the_archive_holds_every_page():
         names = set(packed.namelist())
     top = min(names, key=len).rstrip("/")
     needed = {f"{top}/{name}.html" for name in [*toc_files(), "index", "search"]}
-    assert needed | {f"{top}/_static/mathjax/tex-chtml.js"} <= names
+    assert needed | {f"{top}/_static/mathjax/tex-chtml.js", f"{top}/licences.txt"} <= names
 
 
 def test_pages_are_pictured_in_three_views():
