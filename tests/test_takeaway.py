@@ -201,12 +201,27 @@ def test_a_font_that_is_not_in_the_file_is_noticed(short):
     assert "page 1 has a font that is not in the file: /Courier" in takeaway.faults(writer, [("two", 3)])
 
 
-def test_a_link_to_what_is_left_out_is_a_link_no_more_also_within_a_drawing(browser):
-    page = browser.new_page()
-    page.set_content('<p id="here"></p><svg><a href="#here">1</a><a href="#gone">2</a></svg><a href="#gone">3</a>')
-    page.evaluate("window.MathJax = { typesetPromise: async () => {} }")
-    page.evaluate(takeaway.PREPARE, "")
-    assert page.locator("a[href]").all_text_contents() == ["1"]
+def test_a_link_to_what_is_left_out_is_a_link_no_more_also_within_a_drawing():
+    words = '<p id="here"></p><svg><a href="#here">1</a><a href="#gone">2</a></svg><a href="#gone">3</a>'
+    with takeaway.chromium() as browser:
+        page = browser.new_page()
+        page.set_content(words)
+        page.evaluate("window.MathJax = { typesetPromise: async () => {} }")
+        page.evaluate(takeaway.PREPARE, "")
+        assert page.locator("a[href]").all_text_contents() == ["1"]
+
+
+def test_a_part_begins_where_its_heading_is_also_after_long_contents(tmp_path, monkeypatch):
+    short = takeaway.contents
+    monkeypatch.setattr(
+        takeaway, "contents", lambda *words: short(*words).replace("</nav>", "<p>more</p>" * 45 + "</nav>")
+    )
+    whole, *_ = takeaway.pdf(["chapters/index", "chapters/glossary"], tmp_path)
+    assert PdfReader(whole).pages[3].extract_text().startswith("Population-based training")
+
+
+def test_letters_drawn_together_are_letters():
+    assert takeaway.letters("4 The \ufb01ttest") == "4Thefittest"
 
 
 def test_an_edition_that_is_not_sound_is_an_error_of_make_pdf(pages, tmp_path, monkeypatch):
