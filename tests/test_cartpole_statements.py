@@ -1,0 +1,235 @@
+"""What the pages say of the stored CartPole runs, counted again from the file's own arrays in plain NumPy.
+
+Each statement has its number from every seed, the mark it must pass, and the same number of something else that must
+not. The runs themselves are remade in slices by `tests/test_studies.py`.
+"""
+
+import numpy as np
+import pytest
+from scipy.stats import norm, t
+
+from pbtlib import results
+from pbtlib.studies import sweep
+
+RAW = results.load(sweep.DATA)
+RUNS = list(RAW["run"].to_numpy())
+STRICT = 1 - norm.cdf(-3)  # the level of three standard errors
+
+
+def hyper(run):
+    """Scaled hyperparameters (seed, generation, agent, coordinate)."""
+    return np.moveaxis(RAW["h"].to_numpy()[RUNS.index(run)], -1, 1) / 32767
+
+
+def parent(run):
+    """Index of each agent's parent (seed, update, agent)."""
+    return np.moveaxis(RAW["parent"].to_numpy()[RUNS.index(run)], -1, 1).astype(int)
+
+
+def total(run, m):
+    """Sum of the last m returns (seed, update, agent)."""
+    return RAW["window_sum"].sel(window=m).to_numpy()[RUNS.index(run)].astype(float)
+
+
+def best_fifth(run, m=5):
+    """Who is among the best fifth by the last m returns, with all who tie (seed, update, agent)."""
+    score = total(run, m)
+    return score >= np.quantile(score, 0.8, axis=-1, keepdims=True)
+
+
+def lottery(sigma=0.1, runs=20, agents=500, updates=10):
+    """Hyperparameters (update + 1, run, agent, coordinate) and parents if the best fifth is drawn by lot."""
+    rng = np.random.default_rng([5, round(100 * sigma)])
+    h = rng.uniform(-1, 1, (runs, agents, 3))
+    film, parents = [h], []
+    for _ in range(updates):
+        order = rng.permuted(np.tile(np.arange(agents), (runs, 1)), axis=1)
+        chosen = np.tile(np.arange(agents), (runs, 1))
+        drawn = np.take_along_axis(order[:, 100:200], rng.integers(100, size=(runs, 100)), 1)
+        np.put_along_axis(chosen, order[:, :100], drawn, 1)
+        moved = (chosen != np.arange(agents))[..., None]
+        h = np.take_along_axis(h, chosen[..., None], 1)
+        h = np.clip(h + np.where(moved, sigma * rng.standard_normal(h.shape), 0), -1, 1)
+        film.append(h)
+        parents.append(chosen)
+    return np.array(film), np.array(parents)
+
+
+FILM, LOTS = lottery()
+
+
+def spread_of_the_best(run):
+    """Standard deviation of h among the best fifth, generations 6 to 10, over that by lot (seed, coordinate)."""
+    h, good = hyper(run)[:, 5:10], best_fifth(run)[:, 5:10]
+    width = np.array([[h[s, g][good[s, g]].std(0) for g in range(5)] for s in range(5)]).mean(1)
+    return width / FILM[5:10].std(2).mean((0, 1))
+
+
+def late_spread(run, agents=slice(None)):
+    """Standard deviation of the scaled learning rate after updates 6 to 10 (seed)."""
+    return hyper(run)[:, 6:, agents, 0].std(2).mean(1)
+
+
+def variance_ratio(sums):
+    """V₅ and V₁ from {window: (…, agent)}: last five against the five before, last one against the one before."""
+    five = (sums[5] / 5 - (sums[10] - sums[5]) / 5).var(-1, ddof=1) / 2
+    one = (sums[1] - (sums[2] - sums[1])).var(-1, ddof=1) / 2
+    return five, one
+
+
+LONG = [run for run in RUNS if run.startswith("1000 steps")]
+
+
+def window_smooths():
+    sums = {m: total(LONG[0], m)[:, 0].reshape(5, 10, 50) for m in (1, 2, 5, 10)}
+    five, one = variance_ratio(sums)
+    return five.mean(1) / one.mean(1)
+
+
+def smooths_late(update=slice(4, None)):
+    parts = [variance_ratio({m: total(run, m)[:, update] for m in (1, 2, 5, 10)}) for run in LONG]
+    five, one = np.mean(parts, 0)
+    return (five / one).mean(1)
+
+
+def accuracy(first=5):
+    """Gain in the next generation's fitness of a fifth chosen by the last five returns over one by `first` (seed)."""
+    lots = np.random.default_rng(3).uniform(0, 1e-6, (5, 10, 500))
+
+    def later(score):
+        groups = (score + lots)[:, :-1].reshape(5, 9, 10, 50)
+        order = np.argsort(-groups, -1)[..., :10]
+        following = (total("no evolution", 5) / 5)[:, 1:].reshape(5, 9, 10, 50)
+        return np.take_along_axis(following, order, -1).mean((1, 2, 3))
+
+    if first == 5:
+        return later(total("no evolution", 5)) - later(total("no evolution", 1))
+    return later(total("no evolution", 2) - total("no evolution", 1)) - later(total("no evolution", 1))
+
+
+def windows_alike():
+    """Size of each window's gain over one episode at the last update, on average over the seeds, twice."""
+    yard, gains = {200: 2, 500: 5, 1000: 10}, []
+    for n, ms in ((200, (2,)), (500, (2, 5)), (1000, (2, 5, 10))):
+        one = total(f"{n} steps m=1", yard[n])[:, -1].mean(-1) / yard[n]
+        gains += [total(f"{n} steps m={m}", yard[n])[:, -1].mean(-1) / yard[n] - one for m in ms]
+    return np.abs(np.mean(gains, 1))[:, None].repeat(2, 1)
+
+
+def short_ahead(steps=2000):
+    ends = [total(f"{n} steps m=2", 2)[:, steps // n - 1].mean(-1) / 2 for n in (200, 1000)]
+    return ends[0] - ends[1]
+
+
+def added(sigma, run, expected=None):
+    """Variance that mutation adds in an update less what the clipped Gaussian says (seed, update)."""
+    h, who = hyper(run)[..., :2], parent(run)
+    copied = np.take_along_axis(h[:, :-1], who[..., None], 2)
+    moved = (who != np.arange(500))[..., None]
+    xi = norm.ppf((np.arange(60) + 0.5) / 60)
+    strength = np.where(moved, sigma if expected is None else expected, 0)
+    mutants = np.clip(copied[..., None] + strength[..., None] * xi, -1, 1)
+    inside = np.square(mutants).mean(-1).mean(2) - mutants.mean(-1).mean(2) ** 2
+    return (h[:, 1:].var(2) - inside).mean(-1)
+
+
+def best_rate(update, coordinate=0, run="no evolution"):
+    h, good = hyper(run)[:, 0, :, coordinate], best_fifth(run)[:, update]
+    return np.array([h[s][good[s]].mean() for s in range(5)])
+
+
+def lines(film, parents):
+    """Index of every last agent's ancestor at each generation."""
+    line, rows = np.arange(film.shape[1]), []
+    for who in parents[::-1]:
+        rows.append(line)
+        line = who[line]
+    return [line, *rows[::-1]]
+
+
+def founders(run):
+    return np.array([np.unique(lines(h, who)[0]).size for h, who in zip(hyper(run), parent(run), strict=True)])
+
+
+def founders_by_lot():
+    return np.mean([np.unique(lines(FILM[:, i], LOTS[:, i])[0]).size for i in range(20)])
+
+
+def slower_ancestors(coordinate):
+    run = "500 steps m=5"
+    return np.array(
+        [
+            h[4, :, coordinate].mean() - h[4, lines(h, who)[4], coordinate].mean()
+            for h, who in zip(hyper(run), parent(run), strict=True)
+        ]
+    )
+
+
+def mean_rate(first, last, h):
+    return h[..., first, :, 0].mean(-1) - h[..., last, :, 0].mean(-1)
+
+
+def beyond(values, mark, sign, verified):
+    """Whether the mean of the seeds passes the mark on this side: by Student's three standard errors if verified."""
+    need = t(len(values) - 1).ppf(STRICT) * values.std(ddof=1) / np.sqrt(len(values)) if verified else 0.0
+    return sign * (values.mean() - mark) > need
+
+
+STATEMENTS = {
+    "fig-7-concentrates": lambda: (
+        [spread_of_the_best("500 steps m=5")[:, i] for i in (0, 1)], 0.6, -1, False,
+        spread_of_the_best("500 steps m=5")[:, 2]),
+    "fig-7-at-1000-steps": lambda: (
+        [spread_of_the_best("1000 steps m=5")[:, 0]], 0.6, -1, True,
+        spread_of_the_best("1000 steps m=5")[:, 1:].min(1)),
+    "fig-7-sigma-disperses": lambda: (
+        [late_spread("sigma=0.2") - late_spread("sigma=0.05")], 0.06, 1, False,
+        late_spread("sigma=0.2", slice(0, None, 2)) - late_spread("sigma=0.2", slice(1, None, 2))),
+    "cartpole-window-smooths": lambda: ([window_smooths()], 0.5, -1, True, smooths_late()),
+    "cartpole-window-late": lambda: ([smooths_late()], 0.4, 1, True, smooths_late(slice(0, 2))),
+    "cartpole-window-accurate": lambda: ([accuracy()], 2.0, 1, True, accuracy(2)),
+    "fig-6-windows-alike": lambda: (
+        windows_alike(), 4.0, -1, False,
+        (total("500 steps m=5", 5) - total("no evolution", 5))[:, -1].mean(-1) / 5),
+    "cartpole-short-generations": lambda: (
+        [short_ahead()], 5.0, 1, True,
+        (total("200 steps m=2", 2) - total("1000 steps m=2", 2))[:, 1].mean(-1) / 2),
+    "fig-7-target-moves": lambda: (
+        [best_rate(1) - best_rate(9)], 0.2, 1, False, best_rate(1, 2) - best_rate(9, 2)),
+    "fig-7-mean-follows": lambda: (
+        [mean_rate(5, 10, hyper("500 steps m=5"))], 0.1, 1, False, mean_rate(5, 10, np.moveaxis(FILM, 0, 1))),
+    "cartpole-fast-die-out": lambda: ([slower_ancestors(0)], 0.06, 1, True, slower_ancestors(2)),
+    "cartpole-founders": lambda: (
+        [founders("500 steps m=5")], 0.7 * founders_by_lot(), -1, False, founders("random")),
+}  # fmt: skip
+"""Numbers of each seed, the mark, its side, whether it is passed beyond chance, and the numbers that must not pass."""
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_the_stored_runs_say_what_the_page_says_of_them_and_a_comparison_does_not(name):
+    numbers, mark, sign, verified, other = STATEMENTS[name]()
+    assert all(beyond(values, mark, sign, verified) for values in numbers)
+    assert not beyond(np.asarray(other, float), mark, sign, False)
+
+
+@pytest.mark.parametrize(("sigma", "run"), [(0.05, "sigma=0.05"), (0.1, "500 steps m=5"), (0.2, "sigma=0.2")])
+def test_mutation_adds_the_variance_of_the_clipped_gaussian_in_the_stored_runs(sigma, run):
+    """With another strength it does not; nearly a fifth of the agents mutate."""
+    rest = added(sigma, run).ravel()
+    error = rest.std(ddof=1) / np.sqrt(rest.size)
+    allowed = 5 * error + 0.4 * sigma**2 / 500 + 5e-5
+    assert abs(rest.mean()) < allowed
+    wrong = 0.1 if sigma != 0.1 else 0.2
+    assert abs(added(sigma, run, expected=wrong).mean()) > allowed
+
+
+def test_the_noise_of_five_episodes_is_a_fifth_of_that_of_one_if_luck_does_not_last(rng):
+    """The estimate on returns of known truth: independent ones, and a luck that lasts."""
+    luck = rng.standard_normal((200, 50, 10))
+    lasting = [luck[..., 0]]
+    for k in range(1, 10):
+        lasting.append(0.9 * lasting[-1] + np.sqrt(1 - 0.81) * luck[..., k])
+    for series, low, high in ((luck, 0.17, 0.23), (np.stack(lasting, -1), 1.0, 9.0)):
+        sums = {m: series[..., :m].sum(-1) + 0 * series[..., 0] for m in (1, 2, 5, 10)}
+        five, one = variance_ratio(sums)
+        assert low < five.mean() / one.mean() < high
