@@ -6,10 +6,11 @@ not. The runs themselves are remade in slices by `tests/test_studies.py`.
 
 import numpy as np
 import pytest
-from scipy.stats import norm, t
+from scipy.stats import norm, spearmanr, t
 
 from pbtlib import results
 from pbtlib.studies import sweep
+from pbtlib.studies.frozen import latest
 
 RAW = results.load(sweep.DATA)
 RUNS = list(RAW["run"].to_numpy())
@@ -210,6 +211,36 @@ def test_the_stored_runs_say_what_the_page_says_of_them_and_a_comparison_does_no
     numbers, mark, sign, verified, other = STATEMENTS[name]()
     assert all(beyond(values, mark, sign, verified) for values in numbers)
     assert not beyond(np.asarray(other, float), mark, sign, False)
+
+
+def test_keeping_luck_ranks_founders_by_their_descendants_no_better_than_forgetting_it(rng):
+    """Rank correlations over three intervals and five seeds; the mark is 0.05, which shuffled points are told by."""
+    frozen = results.load(results.DATA / "cartpole_frozen.nc")
+    returns, points = frozen["returns"].to_numpy().astype(float), frozen["h"].to_numpy()
+
+    def features(h):
+        return np.stack([np.ones(len(h)), *h.T, *(h[:, i] * h[:, j] for i in range(3) for j in range(i, 3))], 1)
+
+    better, gain = [], []
+    for steps, m in ((200, 2), (500, 5), (1000, 10)):
+        score = np.stack([np.nanmean(latest(returns, steps * k, m), -1) for k in range(1, 11)], -1)
+        b = 0.56 / score.std((0, 1)).mean()
+        forgotten = np.log(np.exp(b * score).mean(1)).sum(-1) / b
+        whole = b * score.sum(-1)
+        kept = np.log(np.exp(whole - whole.max()).mean(1)) / b
+        run = f"{steps} steps m={m}"
+        for h, who in zip(hyper(run), parent(run), strict=True):
+            descendants = np.bincount(lines(h, who)[0], minlength=500)
+
+            def agreement(landscape, at, h=h, descendants=descendants):
+                weights = np.linalg.lstsq(features(at), landscape, rcond=None)[0]
+                return spearmanr(features(h[0]) @ weights, descendants).statistic
+
+            luck = agreement(kept, points)
+            better.append(luck - agreement(forgotten, points))
+            gain.append(luck - agreement(forgotten, rng.permutation(points)))
+    assert beyond(np.array(better), 0.05, -1, True)
+    assert np.mean(gain) > 0.05
 
 
 @pytest.mark.parametrize(("sigma", "run"), [(0.05, "sigma=0.05"), (0.1, "500 steps m=5"), (0.2, "sigma=0.2")])
