@@ -27,6 +27,45 @@ def steady(x, exponent, sigma):
     return law / law.sum(), values[::-1]
 
 
+def test_with_two_equal_peaks_the_gap_closes_as_the_semiclassical_formula_says():
+    """Within 1.2/X, X = 4√(2β)/(3σ), from a matrix of its own; without half of the exponent it is far off."""
+    x, sigma = np.linspace(-2.1, 2.1, 421), 0.1
+    for beta in (0.1, 0.3, 0.6):
+        X = 4 * np.sqrt(2 * beta) / (3 * sigma)
+        _, values = steady(x, -beta * (x**2 - 1) ** 2, sigma)
+        formula = 4 * sigma * np.sqrt(2 * beta) * np.sqrt(6 * X / np.pi) * np.exp(-X)
+        ratio = (1 - values[1] / values[0]) / formula
+        assert abs(ratio - 1) < 1.2 / X
+        assert abs(ratio * np.exp(-X / 2) - 1) > 1.2 / X
+
+
+def test_strong_selection_on_agents_own_luck_saturates_and_on_a_fixed_fitness_does_not(rng):
+    """Plain populations at rest at β = 200: with F = −θ²/2 the variance is above the floor, with −h²/2 far below."""
+    beta, omega2, sigma = 200.0, 0.5, 0.3
+
+    def at_rest(score):
+        h, seen = 0.5 * rng.standard_normal((16, 2000)), []
+        for k in range(45):
+            F = score(h)
+            h = np.take_along_axis(h, parents(np.exp(beta * (F - F.max(1, keepdims=True))), rng), 1)
+            h = h + sigma * rng.standard_normal(h.shape)
+            if k > 14:
+                seen.append(h.var(1))
+        each = np.mean(seen, 0)
+        return each.mean(), each.std(ddof=1) / 4
+
+    floor = G.stationary_variance(1 / omega2, sigma)
+    for score, curvature in (
+        (lambda h: -((h + np.sqrt(omega2) * rng.standard_normal(h.shape)) ** 2) / 2, beta / (1 + beta * omega2)),
+        (lambda h: -(h**2) / 2, beta),
+    ):
+        value, error = at_rest(score)
+        exact = G.stationary_variance(curvature, sigma)
+        assert abs(value - exact) < 6 * error + 30 * exact / 2000
+        assert (exact > floor) == (curvature != beta)
+    assert value < 0.5 * floor
+
+
 @pytest.mark.parametrize(("high", "flat", "sigma"), [((1.0, 50.0), (0.75, 5.0), 0.25), ((1.0, 25.0), (0.5, 3.0), 0.4)])
 def test_with_the_pressure_the_steady_state_changes_from_the_flatter_to_the_higher_peak(high, flat, sigma):
     """Within two per cent of where the growth rates of the two parabolas are equal; not where heights are balanced."""
@@ -167,6 +206,73 @@ def pressures(delta):
         B.pressure(held, energy=4.25, **given),
         B.pressure_without_growth(held, distance=1.51, **given),
     )
+
+
+def test_the_bound_holds_all_the_way_with_the_pressures_of_the_proofs_and_not_at_one():
+    delta = 0.2
+    times = np.linspace(0, np.log(1.5 / delta), 13)
+    allowed = 1.5 * np.exp(-times) + delta
+    for beta in pressures(delta):
+        assert (distance_of_mean(beta, times) <= allowed).all()
+    assert (distance_of_mean(1.0, times) > allowed).any()
+
+
+def test_the_energy_stays_below_its_bound_at_every_pressure_and_for_a_parabola_comes_near_it():
+    """Second moment under (13) up to T*, on points of its own; a fitness that grows outwards exceeds the bound."""
+    x, times = np.linspace(-8, 8, 321), np.log(1.5 / 0.2)
+    K = norm.pdf(x[:, None], x, 0.3)
+    K /= K.sum(0)
+
+    def largest(gap, beta):
+        w, rho, top = np.exp(-beta * (gap - gap.min())), norm.pdf(x, 2, 0.5), 0.0
+        rho /= rho.sum()
+        for _ in range(100):
+            half = rho + times / 200 * (K @ (w * rho / (w @ rho)) - rho)
+            rho = rho + times / 100 * (K @ (w * half / (w @ half)) - half)
+            top = max(top, rho @ x**2)
+        return top
+
+    sizes = {"energy": 4.25, "sigma": 0.3, "p": 1, "horizon": times}
+    lopsided = B.Assumption9(centre=0.5, eta=np.sqrt(0.5), nu=0.5, F_inf=2.0, c_u=1.25, c_l=1 / 8, M=1.0)
+    even = B.Assumption9(centre=0.0, eta=1.0, nu=0.5, F_inf=2.0, c_u=0.5, c_l=0.5, M=0.1)
+    limits = [B.energy_bound(held, **sizes) for held in (lopsided, even)]
+    for limit, gap in zip(limits, (np.where(x < 0.5, 0.5, 1.0) * (x - 0.5) ** 2, x**2 / 2), strict=True):
+        assert max(largest(gap, beta) for beta in (0.01, 1.0, 100.0)) < limit
+    assert largest(x**2 / 2, 0.01) > 0.6 * limits[1]
+    assert largest(-(x**2) / 2, 1.0) > limits[1]
+
+
+def test_without_the_growth_condition_the_bound_holds_for_the_quadratic_example_at_an_explicit_pressure():
+    """Distance of the mean under (13) from a box, on a plane of its own; at a fifth of a unit of pressure it fails."""
+    held = B.Assumption9(centre=0.0, eta=np.sqrt(np.log(1.5)), nu=0.5, F_inf=np.log(1.5))
+    x = np.linspace(-2.5, 6.5, 181)
+    u, v = np.meshgrid(x, x, indexing="ij")
+    inside = 1.0 * ((u > -1) & (u < 5) & (v > -1) & (v < 5))
+    inside /= inside.sum()
+    away, accuracy = np.hypot(2, 2), 1.0
+    T = np.log(away / accuracy)
+    beta = B.pressure_without_growth(
+        held, delta=accuracy, horizon=T, distance=(inside * np.hypot(u, v)).sum(), sigma=0.1, p=2,
+        radius=lambda q: np.sqrt(q / 2), ball_mass=lambda r: np.pi * r**2 / 36)  # fmt: skip
+    # F is that of pressure one: log-mean-exp of −θ² over N(h₁, h₂²/4), twice
+    F = -2 * u**2 / (1 + v**2 / 2) - np.log1p(v**2 / 2)
+    for q in (0.05, 0.2):
+        near = np.hypot(u, v) <= np.sqrt(q / 2)
+        assert (-F[near] <= q + 1e-9).all(), "the radius keeps the gap below q"
+    K = norm.pdf(x[:, None], x, 0.1)
+    K /= K.sum(0)
+
+    def worst(pressure):
+        w, rho, over = np.exp(pressure * F), inside, []
+        for k in range(1, 41):
+            half = rho + T / 80 * (K @ (w * rho / (w * rho).sum()) @ K.T - rho)
+            rho = rho + T / 40 * (K @ (w * half / (w * half).sum()) @ K.T - half)
+            mean = np.hypot((rho * u).sum(), (rho * v).sum())
+            over.append(mean / (np.exp(-k * T / 40) * away + accuracy))
+        return max(over)
+
+    assert worst(beta) <= 1
+    assert worst(0.2) > 1
 
 
 def test_at_the_horizon_the_mean_is_within_two_delta_if_the_pressure_is_what_the_proofs_ask():

@@ -11,6 +11,7 @@ from pbtlib import averaged as A  # noqa: N812
 from pbtlib import gaussian as G  # noqa: N812
 from pbtlib.evolution import GaussianMutation, Gibbs, Removal, Selection, Truncation
 from pbtlib.problems import Quadratic
+from pbtlib.studies.ray_tune import load
 
 # ---------------------------------------------------------------------------------------------- lines of descent
 
@@ -243,6 +244,32 @@ def test_copies_lose_as_much_without_perturbation(rng):
     error = np.hypot(with_it.std(), still.std()) / np.sqrt(1500)
     assert abs(with_it.mean() - still.mean()) + 5 * error < 0.2 * abs(with_it.mean())
     assert with_it.mean() < 0
+
+
+@pytest.mark.parametrize(("quarter", "right"), [(8, True), (3, False)])
+def test_the_stored_runs_of_ray_have_the_mean_scores_of_plain_populations_under_its_rule(quarter, right, rng):
+    """Of the worst and best quarter, interval by interval, with what groups of eight differ by; an eleventh fails."""
+    stored = load("additive")
+    seen = stored["score"].transpose("run", "interval", "trial").to_numpy()
+    theta, h = rng.uniform(-5, 5, (2, 1600, 32, 2))
+    rows = []
+    for _ in range(seen.shape[1]):
+        theta = trained(theta, h, 50, 0.01, rng)
+        F = 1.2 - np.square(theta).sum(-1)
+        rows.append((F.mean(1), np.abs(h[..., 0]).mean(1), np.abs(h[..., 1]).mean(1)))
+        order = np.argsort(F, 1)
+        parent = np.tile(np.arange(32), (1600, 1))
+        best = order[:, -quarter:][np.arange(1600)[:, None], rng.integers(quarter, size=(1600, quarter))]
+        np.put_along_axis(parent, order[:, :quarter], best, 1)
+        moved = (parent != np.arange(32))[..., None]
+        theta, h = follow(theta, parent), follow(h, parent)
+        h = h + np.where(moved, 0.1 * rng.standard_normal(h.shape), 0)
+    plain = np.moveaxis(np.array(rows), 2, 0).reshape(200, 8, seen.shape[1], 3).mean(1)
+    used = np.abs(stored["h"].transpose("run", "interval", "trial", "coordinate").to_numpy()).mean(2)
+    ray = np.concatenate([seen.mean(-1)[..., None], used], -1).mean(0)
+    far = np.abs(plain - plain.mean(0)) / plain.std(0)
+    allowed = 1.3 * far.max((1, 2)).max()
+    assert ((np.abs(ray - plain.mean(0)) / plain.std(0)).max() < allowed) == right
 
 
 # ---------------------------------------------------------------------------------------------- fronts and rules

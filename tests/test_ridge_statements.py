@@ -17,7 +17,7 @@ def chosen(h, F, beta, sigma, low, high, rng):
 
 @pytest.fixture(scope="module")
 def birds():
-    """Of forty splits that the page does not use: curvatures, pull and validation data, for the eigenvectors of XᵀX/n."""
+    """Of forty splits that the page does not use: curvatures, pull, validation data, in eigenvectors of XᵀX/n."""
     (split,) = defined("luck_and_tuning", "split")
     rows = []
     for key in range(200, 240):
