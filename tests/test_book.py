@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from contextlib import nullcontext
+from functools import cache
 from html import escape
 from pathlib import Path
 
@@ -401,15 +402,20 @@ def test_every_result_of_our_own_has_its_place_on_the_page_of_findings(shown):
         assert (f'"claims.html#ledger-{record.id}"' in shown["findings"]) == ("this book" in record.source)
 
 
+@cache
+def functions_in(path):
+    """Source of a file of tests, and the names of its functions."""
+    source = path.read_text() if path.is_file() else ""
+    return source, {node.name for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)}
+
+
 def without_a_test(records):
     """The computed claims that name no test, or one that does not exist: file, function, and the case in brackets."""
     missing = []
     for record in records:
         path, _, name = record.test.partition("::")
         function, _, case = name.rstrip("]").partition("[")
-        file = ROOT / path
-        source = file.read_text() if file.is_file() else ""
-        functions = {node.name for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)}
+        source, functions = functions_in(ROOT / path)
         exists = function.startswith("test_") and function in functions and (not case or f'"{case}"' in source)
         if not exists and (record.test or record.status in COMPUTED):
             missing.append(record.id)

@@ -410,6 +410,32 @@ def test_ten_returns_tell_the_present_no_better_than_five_while_agents_learn_and
     assert less.mean() < -3 * less.std(ddof=1) / np.sqrt(less.size)
 
 
+def test_within_a_generation_far_fewer_than_nine_first_points_in_ten_have_reached_their_level_for_good(frozen):
+    """Mean return in windows of 500 steps, within ten of that after 15,000 and ever after; a quick world would."""
+    returns, kind = frozen
+    rows = returns[kind == "initial"]
+    begun = rows.cumsum(-1) - rows
+    centre = np.arange(250, 19_751, 250)
+
+    def level(low, high):
+        there = (begun >= low) & (begun < high) & (rows > 0)
+        each = np.where(there.any(-1), (rows * there).sum(-1) / np.maximum(there.sum(-1), 1), np.nan)
+        return np.nanmean(each, 1)
+
+    def settled(curves, final, within):
+        """Share of the points whose last window outside is centred before the deadline."""
+        away = np.abs(curves - final[:, None]) > 10
+        last = np.where(away.any(1), centre[away.shape[1] - 1 - away[:, ::-1].argmax(1)], 0)
+        return (last < within).mean()
+
+    curves = np.stack([level(t - 250, t + 250) for t in centre], 1)
+    final = level(15_000, 19_900)
+    for within in (500, 1000):
+        assert settled(curves, final, within) < 0.9 - 5 * np.sqrt(0.09 / len(rows))
+    quick = 100 * (1 - np.exp(-centre / 80))[None].repeat(20, 0)
+    assert settled(quick, np.full(20, 100.0), 500) == 1
+
+
 def test_every_window_is_full_of_episodes_of_one_generation():
     """At most a hundred steps each: at least two, five or ten in a generation; a cap of two hundred leaves half."""
     for n, m in ((200, 2), (500, 5), (1000, 10)):
