@@ -58,7 +58,7 @@ def test_wells_win_as_often_as_their_share_of_the_first_survivors_and_not_by_qua
     fit, size, noise = 0.0, 0.0, 0.0
     for name in ("reference", *own):
         setting = wells.SETTINGS[name]
-        theta, h = rng.uniform(-5, 5, (2, 300_000 if name == "reference" else 100_000, 2))
+        theta, h = rng.uniform(-5, 5, (2, 400_000 if name == "reference" else 200_000, 2))
         start = Particles(theta, h * [1.0, setting.box / 5])
         state, trace = EulerMaruyama(PROBLEM, dt=setting.dt, steps=setting.steps)(start, rng)
         gain = np.exp(setting.beta * trace.fitness[:, -1])
