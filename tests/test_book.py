@@ -1,5 +1,6 @@
 """The notebooks, their twins, the ledger and the set-up files agree; what is stored is what a new run gives."""
 
+import ast
 import csv
 import dataclasses
 import hashlib
@@ -10,6 +11,7 @@ import sys
 import tomllib
 import zipfile
 from contextlib import nullcontext
+from functools import cache
 from html import escape
 from pathlib import Path
 
@@ -45,7 +47,7 @@ from book.execute import (
 )
 from book.ledger import from_notebooks
 from book.ledger import pages as ledger_page
-from pbtlib.claims import ledger
+from pbtlib.claims import COMPUTED, ledger
 
 CHAPTER = pytest.mark.parametrize("name", names())
 
@@ -403,12 +405,39 @@ def test_every_result_of_our_own_has_its_place_on_the_page_of_findings(shown):
         assert (f'"claims.html#ledger-{record.id}"' in shown["findings"]) == ("this book" in record.source)
 
 
-def test_tests_named_in_the_ledger_exist():
-    for record in ledger().values():
-        if record.test:
-            path, _, function = record.test.partition("::")
-            assert (ROOT / path).is_file(), record.id
-            assert not function or f"\ndef {function.split('[')[0]}(" in (ROOT / path).read_text(), record.id
+@cache
+def functions_in(path):
+    """Source of a file of tests, and the names of its functions."""
+    source = path.read_text() if path.is_file() else ""
+    return source, {node.name for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)}
+
+
+def without_a_test(records):
+    """The computed claims that name no test, or one that does not exist: file, function, and the case in brackets."""
+    missing = []
+    for record in records:
+        path, _, name = record.test.partition("::")
+        function, _, case = name.rstrip("]").partition("[")
+        source, functions = functions_in(ROOT / path)
+        exists = function.startswith("test_") and function in functions and (not case or f'"{case}"' in source)
+        if not exists and (record.test or record.status in COMPUTED):
+            missing.append(record.id)
+    return missing
+
+
+def test_every_computed_claim_names_a_test_that_exists():
+    assert without_a_test(ledger().values()) == []
+
+
+@pytest.mark.parametrize(
+    "test",
+    ["", "test_book.py", "nowhere.py::test_it", "test_book.py::test_nobody", "test_book.py::ROOT",
+     "test_book.py::test_every_computed_claim_names_a_test_that_exists[none" + " such]"],
+)  # fmt: skip
+def test_a_claim_without_a_test_is_noticed(test):
+    record = next(record for record in ledger().values() if record.status in COMPUTED)
+    assert without_a_test([record]) == []
+    assert without_a_test([dataclasses.replace(record, test=test and f"tests/{test}")]) == [record.id]
 
 
 def test_the_table_of_contents_holds_every_page():
@@ -578,6 +607,17 @@ def test_fingerprint_follows_code_and_ignores_prose(monkeypatch, tmp_path):
     assert build.fingerprint(notebook) == before
     code_cells(notebook)[-1].source += "\n1 + 1"
     assert build.fingerprint(notebook) != before
+
+
+def test_fingerprint_follows_the_claims_but_not_which_test_they_name(monkeypatch):
+    """A claim's words are shown where it is measured; its test is shown by the build."""
+    name = next(name for name in names() if claims_of(stored(name)))
+    notebook, load = from_twin(TWINS / f"{name}.md"), build.tomllib.load
+    before = build.fingerprint(notebook)
+    for field, follows in (("test", False), ("statement", True)):
+        changed = lambda file, field=field: {k: {**v, field: "other"} for k, v in load(file).items()}  # noqa: E731
+        monkeypatch.setattr(build.tomllib, "load", changed)
+        assert (build.fingerprint(notebook) != before) == follows
 
 
 def test_fingerprint_follows_the_names_of_figures():
