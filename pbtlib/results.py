@@ -14,13 +14,15 @@ from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
 from pbtlib.processor import instruction_sets
+
+if TYPE_CHECKING:  # xarray is loaded by what makes or reads a data set: a run that keeps nothing starts sooner
+    import xarray as xr
 
 __all__ = ["DATA", "as_json", "commit", "load", "load_arrays", "provenance", "save", "save_arrays", "tidy"]
 
@@ -127,6 +129,7 @@ def save(path: str | Path, data: xr.Dataset, meta: Mapping[str, Any], *, compres
     Examples
     --------
     >>> import tempfile
+    >>> import xarray as xr
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     save(f"{folder}/a.nc", xr.Dataset({"score": ("agent", [0.5, 0.7])}), {"seed": 3})
     ...     load(f"{folder}/a.nc")["score"].values.tolist()
@@ -188,6 +191,8 @@ def load(path: str | Path) -> xr.Dataset:
     >>> load("cartpole_frozen.nc").attrs["runs"]["missing"]      # found in the book's data
     0
     """
+    import xarray as xr
+
     source = Path(path).expanduser()
     if not source.is_file() and not source.is_absolute() and (kept := DATA / source.name).is_file():
         source = kept
@@ -222,6 +227,8 @@ def save_arrays(path: str | Path, arrays: Mapping[str, NDArray[Any]], meta: Mapp
     ...     load_arrays(f"{folder}/state.nc")[1]
     {'next_update': 7}
     """
+    import xarray as xr
+
     labelled = {
         name: (tuple(f"{name}_{axis}" for axis in range(np.ndim(a))), np.asarray(a)) for name, a in arrays.items()
     }
