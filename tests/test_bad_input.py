@@ -187,6 +187,7 @@ CALLS = {
         "replicates": 100,
     },
     wells.basin: {"theta": [[3.0, 2.0], [-2.8, 3.1]]},
+    training.EulerChain: {"problem": QUADRATIC, "dt": 0.01, "steps": 5},
     training.EulerMaruyama: {"problem": QUADRATIC, "dt": 0.01, "steps": 5, "window": 2, "path_every": 1},
     training.ExactOU: {"problem": QUADRATIC, "time": 0.5, "steps": 2, "window": 1, "path_every": 1},
     training.GibbsDraw: {"problem": QUADRATIC, "window": 2},
