@@ -271,12 +271,12 @@ def _edition(
             under.merge_page(over)
         sheet.close()
         writer.write(target)
-    if wrong := faults(PdfReader(target), [(title, starts[anchor]) for anchor, title in parts]):
+    if wrong := unsound(PdfReader(target), [(title, starts[anchor]) for anchor, title in parts]):
         raise SystemExit("\n".join([f"{target.name} is not sound:", *wrong[:10]]))
     return starts
 
 
-def faults(reader: PdfReader, parts: list[tuple[str, int]]) -> list[str]:
+def unsound(reader: PdfReader, parts: list[tuple[str, int]]) -> list[str]:
     """What is wrong with an edition, in lines: parts out of order or not where they should be, empty pages, fonts.
 
     Parameters

@@ -50,7 +50,7 @@ def _masses(name: str, value: ArrayLike | None, n: int) -> Array:
     """Masses of n atoms, normalised; equal where none are given."""
     mass = np.ones(n) if value is None else check_array(name, value, minimum=0)
     if mass.shape != (n,):
-        raise ValueError(f"{name} has shape {mass.shape}; it must be ({n},), one per atom")
+        raise ValueError(f"{name} has shape {mass.shape}; it must be ({n},), one per atom of {name[0]}")
     if not 0 < mass.sum() < np.inf:
         raise ValueError(f"{name} sums to {mass.sum():g}; each law needs some mass, and a finite one")
     share: Array = mass / mass.sum()

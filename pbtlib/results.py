@@ -46,7 +46,7 @@ def provenance(
     seed : int
         Seed of the run.
     wall_seconds : float
-        How long it took [s].
+        How long it took [s]; of the clock, unless the study says that it counts those of the processor.
     planned, made : int
         Number of runs that were planned, and that the file holds; the difference is recorded as missing.
 

@@ -22,7 +22,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from pbtlib.bilevel import log_mean_exp
-from pbtlib.checks import check_array, check_number
+from pbtlib.checks import as_real, check_array, check_number
 from pbtlib.normals import COMPILE, draw_key, fill
 from pbtlib.parallel import in_blocks, processors
 from pbtlib.problems import AnyProblem, Himmelblau, LinearGaussian, Quadratic, noise_covariance, read_only
@@ -725,7 +725,7 @@ def _check_agents(state: Any) -> None:
     for f in fields(state):
         value = getattr(state, f.name)
         if not isinstance(value, np.ndarray):
-            object.__setattr__(state, f.name, check_array(f.name, value))
+            object.__setattr__(state, f.name, as_real(f.name, value))
         elif value.dtype.kind not in "fiu":
             raise TypeError(f"{f.name} is an array of {value.dtype}; it must hold real numbers")
     theta, h = np.shape(state.theta), np.shape(state.h)

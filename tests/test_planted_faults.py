@@ -11,10 +11,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from sphinx.errors import SphinxError
 
 from book import faults
 from book.execute import ROOT
 from book.faults import FAULTS
+from book.ledger import pages
 from pbtlib.claims import COMPUTED, ledger
 
 PAGE = """---
@@ -151,13 +153,45 @@ def test_a_fault_changes_text_that_is_there_once(fault):
 
 @pytest.mark.words
 def test_the_table_is_of_these_faults_and_of_claims_of_the_ledger():
-    table = faults.stored()
-    assert {name: list(rows) for name, rows in table.items()} == {f.name: list(f.claims) for f in FAULTS}, (
-        "run `make faults`"
-    )
+    assert not (stale := faults.stale()), f"run: python run.py faults {' '.join(stale)}"
+    assert [*faults.stored()] == [fault.name for fault in FAULTS], "rows of faults that are gone"
     for fault in FAULTS:
         assert all(ledger()[name].status in COMPUTED for name in fault.claims)
         assert not fault.file.startswith("chapters") or fault.pages == (Path(fault.file).stem,)
+
+
+@pytest.mark.words
+@pytest.mark.parametrize("changed", ["code of the library", "code of a page", "claims", "no row", "nothing"])
+def test_a_row_is_stale_once_its_code_or_its_claims_are_others(changed, monkeypatch):
+    rows, fault = faults.table(), FAULTS[0]
+    monkeypatch.setattr(faults, "table", lambda: rows)
+    code = faults.code
+    if "code" in changed:
+        kind = ".py" if "library" in changed else ".md"
+        monkeypatch.setattr(faults, "code", lambda path: code(path) + "\nx = 1" * (path.suffix == kind))
+    elif changed == "claims":
+        rows[fault.name]["claims"].popitem()
+    elif changed == "no row":
+        del rows[fault.name]
+    assert (fault.name in faults.stale()) == (changed != "nothing")
+
+
+@pytest.mark.words
+def test_the_code_of_a_file_is_what_is_left_without_its_words(tmp_path):
+    path = tmp_path / "a.py"
+    path.write_text(
+        '"""Words."""\n\n# a comment\nX = 1  # kept\n"""Of X."""\n\ndef f():\n    """More."""\n    return "kept"\n'
+    )
+    assert faults.code(path) == 'X = 1  # kept\ndef f():\n    return "kept"'
+
+
+@pytest.mark.words
+def test_a_fault_without_its_row_says_which_command_makes_it(monkeypatch):
+    rows = faults.stored()
+    del rows["ring-rate"]
+    monkeypatch.setattr(pages, "stored", lambda: rows)
+    with pytest.raises(SphinxError, match=r"no row of ring-rate; run: python run\.py faults ring-rate"):
+        pages._faults(ledger(), None)
 
 
 @pytest.mark.words

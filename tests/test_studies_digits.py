@@ -45,6 +45,32 @@ def trained_by_torch(setting, data, state, rng):
     return np.stack(ends)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"cells": (5,)}, r"cells is \(5,\); it must be a tuple of 2"),
+        ({"cells": [5, 4]}, r"cells is \[5, 4\]"),
+        ({"cells": (0, 4)}, r"cells\[0\] is 0"),
+        ({"q": 0.9}, "q is 0.9"),
+        ({"sigma": -1.0}, "sigma is -1.0"),
+        ({"sigma": np.nan}, "sigma is nan"),
+    ],
+)
+def test_bad_settings_are_named(change, message):
+    with pytest.raises(ValueError, match=message):
+        Setting(**change)
+    with pytest.raises(TypeError, match=r"cells\[0\] is 2.5"):
+        Setting(cells=(2.5, 4))
+
+
+@pytest.mark.parametrize("mode", digits.AFTER)
+@pytest.mark.parametrize("other", [{"updates": 3}, {"cells": (2, 5), "updates": 5}, {"cells": (3, 2)}])
+def test_a_population_of_another_setting_cannot_be_followed(mode, other):
+    population = digits.run(replace(SMALL, steps=1, readings=1, **other), 0)
+    with pytest.raises(ValueError, match=r"needed has \d+ agents and \d updates; the setting has 10 and 4"):
+        digits.run(replace(SMALL, mode=mode), 0, population)
+
+
 def test_training_is_gradient_descent_on_the_cross_entropy(seed):
     data, state = split(SMALL, seed), first_networks(SMALL, seed)
     wanted = trained_by_torch(SMALL, data, state, stream(seed, 0, "train"))

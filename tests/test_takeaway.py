@@ -186,7 +186,7 @@ def short(pages, tmp_path_factory):
     ],
 )
 def test_parts_out_of_place_and_empty_pages_are_noticed(short, parts, complaint):
-    assert any(line.startswith(complaint) for line in takeaway.faults(PdfReader(short), parts))
+    assert any(line.startswith(complaint) for line in takeaway.unsound(PdfReader(short), parts))
 
 
 def test_a_font_that_is_not_in_the_file_is_noticed(short):
@@ -198,7 +198,7 @@ def test_a_font_that_is_not_in_the_file_is_noticed(short):
     assert not takeaway.embedded(bare)
     writer = PdfWriter(clone_from=short)
     writer.pages[0]["/Resources"]["/Font"][NameObject("/F9")] = bare
-    assert "page 1 has a font that is not in the file: /Courier" in takeaway.faults(writer, [("two", 3)])
+    assert "page 1 has a font that is not in the file: /Courier" in takeaway.unsound(writer, [("two", 3)])
 
 
 def test_a_link_to_what_is_left_out_is_a_link_no_more_also_within_a_drawing():
@@ -225,7 +225,7 @@ def test_letters_drawn_together_are_letters():
 
 
 def test_an_edition_that_is_not_sound_is_an_error_of_make_pdf(pages, tmp_path, monkeypatch):
-    monkeypatch.setattr(takeaway, "faults", lambda reader, parts: ["page 7 is empty"])
+    monkeypatch.setattr(takeaway, "unsound", lambda reader, parts: ["page 7 is empty"])
     with pytest.raises(SystemExit, match=r"book\.pdf is not sound:\npage 7 is empty"):
         takeaway.pdf(["chapters/06_conclusion"], tmp_path)
     assert not (HTML / "book.html").exists()

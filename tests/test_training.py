@@ -340,6 +340,15 @@ def test_a_covariance_of_another_size_is_named(size):
         Underdamped(own(Quadratic(3), np.eye(size)), dt=0.1, steps=1, friction=1.0)(moving, stream(0, 0, "train"))
 
 
+def test_lists_hold_what_arrays_do():
+    """Agents that diverged as well: whether that is an error is for selection to say."""
+    lost = [[1e200, -np.inf], [np.nan, 0.0]]
+    state = Particles(lost, [[1e200], [2]])
+    np.testing.assert_array_equal(state.theta, Particles(np.array(lost), state.h).theta)
+    with pytest.raises(TypeError, match=r"theta is .*real numbers"):
+        Particles([["a"]], [[1.0]])
+
+
 def test_wrong_problems_are_named():
     with pytest.raises(TypeError, match="exact transition"):
         ExactOU(Himmelblau(), time=1.0)
