@@ -22,7 +22,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from nbformat import NotebookNode
 from tqdm import tqdm
 
-from book import bootstrap
+from book import bootstrap, warm
 from book.bootstrap import is_bootstrap
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -218,7 +218,12 @@ def parameter(notebook: NotebookNode, name: str) -> str | None:
 
 
 def execute(
-    notebook: NotebookNode, *, seed: int | None = None, strict: bool = True, progress: Callable[[], None] = lambda: None
+    notebook: NotebookNode,
+    *,
+    seed: int | None = None,
+    strict: bool = True,
+    kernel: str = "python3",
+    progress: Callable[[], None] = lambda: None,
 ) -> float:
     """Run a notebook in a clean kernel, store its outputs in normal form, and return the seconds it took.
 
@@ -230,6 +235,8 @@ def execute(
         Replaces the number in the chapter's line ``SEED = n``.
     strict : bool
         Whether a claim that parts from its record is an error.
+    kernel : str
+        The name by which Jupyter knows it.
     progress : callable
         Called after every cell.
 
@@ -246,7 +253,7 @@ def execute(
         notebook,
         timeout=CELL_SECONDS,
         coalesce_streams=True,
-        kernel_name="python3",
+        kernel_name=kernel,
         resources={"metadata": {"path": str(CHAPTERS)}},
         extra_arguments=list(ARGUMENTS),
         on_cell_executed=lambda **_: progress(),
@@ -338,9 +345,11 @@ def execute_all(
     dict
         The failures, from name to error.
     """
+    if not chapters:
+        return {}
     cells = sum(len(code_cells(notebook)) for notebook in chapters.values())
     lock = threading.Lock()
-    with tqdm(total=cells, unit="cell", desc=f"Executing {len(chapters)} chapters", disable=not cells) as bar:
+    with tqdm(total=cells, unit="cell", desc=f"Executing {len(chapters)} chapters") as bar:
 
         def tick() -> None:
             with lock:
@@ -349,14 +358,14 @@ def execute_all(
         def run(item: tuple[str, NotebookNode]) -> tuple[str, Exception | None]:
             name, notebook = item
             try:
-                seconds = execute(notebook, seed=seed, strict=strict, progress=tick)
+                seconds = execute(notebook, seed=seed, strict=strict, kernel=warm.KERNEL, progress=tick)
             except FAILURES as error:
                 return name, error
             with lock:
                 keep(name, seconds)
             return name, None
 
-        with ThreadPoolExecutor(workers) as pool:
+        with warm.kernels(environment=KERNEL_ENVIRONMENT), ThreadPoolExecutor(workers) as pool:
             return {name: error for name, error in pool.map(run, chapters.items()) if error is not None}
 
 

@@ -7,12 +7,11 @@ look at them, or the pages, need no second run.
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,38 +21,34 @@ from nbval.plugin import IPyNbCell, IPyNbFile
 
 from book.build import EXECUTED, fingerprint, keep
 from book.execute import ARGUMENTS, TWINS, from_twin, in_normal_form, kernel_environment, same_cells
+from book.warm import kernels
 
-KERNEL = "recorded"
-FOLDER = pytest.StashKey[tempfile.TemporaryDirectory[str]]()
+RECORDS = pytest.StashKey[str]()
+OPEN = pytest.StashKey[ExitStack]()
 RUN = pytest.StashKey[tuple[float, list[IPyNbCell]]]()
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Let Jupyter know a kernel that records, beside those that it knows, and give all kernels our environment."""
-    config.stash[FOLDER] = folder = tempfile.TemporaryDirectory()
-    spec = Path(folder.name) / "kernels" / KERNEL / "kernel.json"
-    spec.parent.mkdir(parents=True)
-    words = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", *ARGUMENTS]
-    spec.write_text(json.dumps({"argv": words, "display_name": KERNEL, "language": "python"}))
-    os.environ |= kernel_environment(folder.name, strict=True)
-    os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [folder.name, os.environ.get("JUPYTER_PATH")]))
-
-
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Remove what was written."""
-    config.stash[FOLDER].cleanup()
+    """Remove what was written, and end the process behind the kernels."""
+    config.stash.get(OPEN, ExitStack()).close()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Give the kernel that nbval is about to start for a notebook a folder for its records."""
-    if isinstance(item, IPyNbCell):
-        page = item.parent
-        if RUN not in page.stash:
-            page.stash[RUN] = time.monotonic(), []
-            (EXECUTED / page.path.name).unlink(missing_ok=True)  # of an earlier run
-            os.environ["BOOK_RECORDS"] = tempfile.mkdtemp(dir=item.config.stash[FOLDER].name)
-        page.stash[RUN][1].append(item)
+    if not isinstance(item, IPyNbCell):
+        return
+    page, stash = item.parent, item.config.stash
+    if OPEN not in stash:
+        stash[OPEN] = ExitStack()
+        stash[RECORDS] = stash[OPEN].enter_context(tempfile.TemporaryDirectory())
+        os.environ |= kernel_environment(stash[RECORDS], strict=True)
+        stash[OPEN].enter_context(kernels(ARGUMENTS))
+    if RUN not in page.stash:
+        page.stash[RUN] = time.monotonic(), []
+        (EXECUTED / page.path.name).unlink(missing_ok=True)  # of an earlier run
+        os.environ["BOOK_RECORDS"] = tempfile.mkdtemp(dir=stash[RECORDS])
+    page.stash[RUN][1].append(item)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -51,7 +51,7 @@ def test_the_largest_number_is_allowed_and_a_larger_one_is_not():
     for value in (beyond, -beyond, 10**400):
         with pytest.raises(ValueError, match="it must be at most"):
             check_number("x", value)
-    with pytest.raises(ValueError, match="entries may be"):
+    with pytest.raises(ValueError, match="entries must be at most"):
         check_array("x", [0.0, -beyond])
     assert check_array("x", [beyond], largest=np.inf) == beyond
 

@@ -150,7 +150,7 @@ def test_a_page_is_a_handful_of_files(name, pages):
         assert ((HTML / f"{name}.html").parent / one).is_file()
 
 
-def test_the_font_of_icons_holds_what_is_used_and_little_else():
+def test_the_font_of_icons_holds_what_is_used_and_little_else(pages):
     signs = used_signs('a:after{content:"\\f107"}')
     assert signs == {0xF107}
     font = small_font(HTML / "_static" / FONT, signs | {0xF0EB})

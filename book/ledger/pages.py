@@ -347,6 +347,10 @@ def _faults(records: dict[str, Record], where: Places) -> str:
     """The table of `book.faults`: what was broken, and which claims parted, were true all the same, or missed it."""
     faults = [fault for fault in FAULTS if records.keys() >= {*fault.claims}]  # of the ledger at hand
     table = {name: rows for name, rows in stored().items() if name in {fault.name for fault in faults}}
+    if missing := [fault.name for fault in faults if fault.name not in table]:
+        raise LedgerError(
+            f"chapters/faults.json has no row of {', '.join(missing)}; run: python run.py faults {' '.join(missing)}"
+        )
     lines = []
     for fault in faults:
         pages = ", ".join(_page(page, where) for page in fault.pages)
