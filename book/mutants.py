@@ -433,8 +433,10 @@ class Warm:
     def __exit__(self, *_: object) -> None:
         """End the process."""
         assert self.process.stdin
+        assert self.process.stdout
         self.process.stdin.close()
         self.process.wait()
+        self.process.stdout.close()
 
     def ask(
         self, files: list[str], marks: str, *, limit: float = 900, cache: Path | None = None, longest: float = 1e9
@@ -588,7 +590,7 @@ def table(root: Path, drawn: list[Mutant], known: dict[str, dict[str, Any]], old
     """What became of the mutants, by module; those that were read, with what was found out about them."""
     read = {row["name"]: row for row in old.get("read", [])}
     rows: dict[str, dict[str, Any]] = {}
-    survivors = []
+    survivors, outcomes = [], Counter[str]()
     for mutant in sorted(drawn, key=lambda mutant: (mutant.file, mutant.line, mutant.name)):
         row = rows.setdefault(
             mutant.file, {"state": state(root, mutant.file), "mutants": 0, KILLED: 0, EQUIVALENT: 0, SURVIVED: 0}
@@ -600,14 +602,16 @@ def table(root: Path, drawn: list[Mutant], known: dict[str, dict[str, Any]], old
         outcome = KILLED if found["outcome"] == SLOW else found["outcome"]
         if outcome == SURVIVED and said.get("equivalent"):
             outcome = EQUIVALENT
+        if outcome == SURVIVED and found["rounds"] < len(ROUNDS):
+            continue  # the slow tests have yet to see it
         row[outcome] += 1
+        outcomes[found["outcome"]] += 1
         if outcome != KILLED or said:
             where = {"name": mutant.name, "file": mutant.file, "line": mutant.line, "scope": mutant.scope}
             change = {"before": mutant.before, "after": mutant.after.strip(), "outcome": outcome}
             why = {"equivalent": said.get("equivalent", "")} if outcome != KILLED else {"by": found["by"]}
             survivors.append(where | change | why)
-    made = sum(mutant.name in known for mutant in drawn)
-    outcomes = Counter(known[mutant.name]["outcome"] for mutant in drawn if mutant.name in known)
+    made = outcomes.total()
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True)
     return {
         "seed": SEED,
@@ -629,35 +633,30 @@ def main() -> int:
     drawn, kept = sample(ROOT), ROOT / BUILD / "found.json"
     known: dict[str, dict[str, Any]] = json.loads(kept.read_text()) if kept.is_file() else {}
     tests = hashlib.sha256(b"".join(p.read_bytes() for p in sorted((ROOT / "tests").glob("*.py")))).hexdigest()[:12]
-    hopeless = {row["name"] for row in stored().get("read", []) if row.get("equivalent")}
+    explained = {row["name"] for row in stored().get("read", []) if row.get("equivalent")}
 
-    def todo(rounds: int) -> list[Mutant]:
-        """Those that no test has noticed in so many rounds, nor nobody has explained."""
-        old = {
-            m: known[m.name]
-            for m in drawn[:first]
-            if m.name in known and (known[m.name]["outcome"] != SURVIVED or m.name in hopeless)
-        }
-        done = [m for m in drawn[:first] if (f := known.get(m.name)) and f["tests"] == tests and f["rounds"] >= rounds]
-        return [m for m in drawn[:first] if m not in old and m not in done]
+    def settled(mutant: Mutant, rounds: int) -> bool:
+        """Whether a test has noticed it, somebody has explained it, or these tests have had it so many rounds."""
+        found = known.get(mutant.name)
+        if not found or found["outcome"] != SURVIVED or mutant.name in explained:
+            return bool(found)
+        return bool(found["tests"] == tests and found["rounds"] >= rounds)
 
-    with Warm(ROOT) as warm:
-        for rounds in (1, 2):
-            wanted = todo(rounds)
-            for k, mutant in enumerate(wanted):
-                found = warm.judge(mutant, ROUNDS[rounds - 1 : rounds])
-                known[mutant.name] = found | {"rounds": rounds, "tests": tests}
-                part = kept.with_suffix(".part")
-                part.write_text(json.dumps(known, indent=0))
-                part.replace(kept)
-                change = f"{mutant.before[:60]} → {mutant.after[:60].strip()}"
-                print(
-                    f"{k + 1}/{len(wanted)} {mutant.file}:{mutant.line} {found['outcome']} ({found['seconds']} s) ",
-                    end="",
-                )
-                print(change.replace("\n", " "), found["by"], flush=True)
-    told = table(ROOT, drawn, known, stored())
-    write_if_changed(ROOT / TABLE, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+    try:
+        with Warm(ROOT) as warm:
+            for rounds in (1, len(ROUNDS)):
+                for mutant in [mutant for mutant in drawn[:first] if not settled(mutant, rounds)]:
+                    found = warm.judge(mutant, ROUNDS[rounds - 1 : rounds])
+                    known[mutant.name] = found | {"rounds": rounds, "tests": tests}
+                    part = kept.with_suffix(".part")
+                    part.write_text(json.dumps(known, indent=0))
+                    part.replace(kept)
+                    change = " ".join(f"{mutant.before[:60]} → {mutant.after[:60]}".split())
+                    place = f"{mutant.file}:{mutant.line}"
+                    print(f"{place} {found['outcome']} ({found['seconds']} s) {change} {found['by']}", flush=True)
+    finally:
+        told = table(ROOT, drawn, known, stored())
+        write_if_changed(ROOT / TABLE, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
     counts = {what: sum(row[what] for row in told["modules"].values()) for what in (KILLED, EQUIVALENT, SURVIVED)}
     print(f"{told['planned']} planned, {told['made']} made, {told['missing']} missing:", counts)
     return int(counts[KILLED] < 0.95 * (counts[KILLED] + counts[SURVIVED]))

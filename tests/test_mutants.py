@@ -10,7 +10,7 @@ import pytest
 from book import mutants
 from book.execute import ROOT
 from book.ledger import pages, with_parts
-from book.mutants import EQUIVALENT, KILLED, MUTANTS, SLOW, SURVIVED, Warm
+from book.mutants import EQUIVALENT, KILLED, MUTANTS, ROUNDS, SLOW, SURVIVED, Warm
 
 pytestmark = pytest.mark.words
 
@@ -181,17 +181,19 @@ def judged(tmp_path, monkeypatch):
             (tmp_path / name).write_text(text)
         drawn = mutants.mutants("pbtlib/half.py", HALF.encode())
         with Warm(tmp_path, preloaded="pytest") as warm:
-            answers = {(m.before, m.after): warm.judge(m) for m in drawn}
+            answers = {(m.before, m.after): warm.judge(m, ROUNDS[:1]) for m in drawn}
             assert (warm.copy / "pbtlib" / "half.py").read_text() == HALF, "a mutant is taken out again"
         return {change: answer["outcome"] for change, answer in answers.items()}
 
     return judge
 
 
+@pytest.mark.slow
 def test_tests_that_test_nothing_let_all_survive(judged):
     assert set(judged(NOTHING).values()) == {SURVIVED}
 
 
+@pytest.mark.slow
 def test_tests_that_test_something_kill_and_an_endless_loop_is_told_from_a_failure(judged):
     assert judged(ALL) == {
         ("x < 0", "(x <= 0)"): KILLED,
@@ -203,6 +205,7 @@ def test_tests_that_test_something_kill_and_an_endless_loop_is_told_from_a_failu
     }
 
 
+@pytest.mark.slow
 def test_tests_that_fail_without_a_mutant_are_no_judge(judged):
     with pytest.raises(RuntimeError, match=r"test_half\.py::test_bad fails without a mutant"):
         judged("def test_bad():\n    assert False\n")
@@ -214,7 +217,8 @@ def test_tests_that_fail_without_a_mutant_are_no_judge(judged):
 def test_the_table_counts_a_reason_as_equivalent_and_keeps_it(tmp_path):
     (tmp_path / "x.py").write_text(CODE)
     a, b, c, d = found(CODE)[:4]
-    known = {a.name: {"outcome": KILLED, "by": "t"}, b.name: {"outcome": SURVIVED}, c.name: {"outcome": SURVIVED}}
+    seen = {"outcome": SURVIVED, "rounds": 2}
+    known = {a.name: {"outcome": KILLED, "by": "t"}, b.name: seen, c.name: seen, d.name: {**seen, "rounds": 1}}
     old = {"read": [{"name": b.name, "equivalent": "no matter"}, {"name": a.name, "equivalent": ""}]}
     table = mutants.table(tmp_path, [a, b, c, d], known, old)
     (row,) = table["modules"].values()
