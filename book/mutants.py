@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import ast
 import hashlib
+import inspect
 import json
 import os
 import re
@@ -381,13 +382,17 @@ def _child(request: dict[str, Any], answer: Path, folder: str) -> int:
         vars(numba.config)["CACHE_DIR"] = request["cache"]
     told: dict[str, Any] = {"by": "", "tests": {}}
 
+    def names(item: Any) -> bool:
+        code = inspect.getsource(item.function) if hasattr(item, "function") else item.name
+        return any(re.search(rf"\b{word}\b", code) for word in request["words"])
+
     class Told:
-        """Leaves out tests, has quick ones run first, and notes seconds and the first failure."""
+        """Leaves out tests, has those first that name what is changed, then quick ones; notes seconds and a failure."""
 
         def pytest_collection_modifyitems(self, items: list[Any]) -> None:
             known, longest = request["known"], request["longest"]
             items[:] = [item for item in items if known.get(item.nodeid, 0.0) <= longest]
-            items.sort(key=lambda item: known.get(item.nodeid, 0.0))
+            items.sort(key=lambda item: (not names(item), known.get(item.nodeid, 0.0)))
 
         def pytest_runtest_logreport(self, report: Any) -> None:
             told["tests"][report.nodeid] = told["tests"].get(report.nodeid, 0.0) + report.duration
@@ -439,7 +444,14 @@ class Warm:
         self.process.stdout.close()
 
     def ask(
-        self, files: list[str], marks: str, *, limit: float = 900, cache: Path | None = None, longest: float = 1e9
+        self,
+        files: list[str],
+        marks: str,
+        *,
+        limit: float = 900,
+        cache: Path | None = None,
+        longest: float = 1e9,
+        scope: str = "",
     ) -> dict[str, Any]:
         """Run tests of the copy as it is, in so much processor time; with a cache of their own they are a mutant's."""
         assert self.process.stdin
@@ -447,6 +459,7 @@ class Warm:
         known = {name: seconds for file in files for name, seconds in self.known.get(f"{file} {marks}", {}).items()}
         words = {"files": files, "marks": marks, "limit": limit, "known": known, "longest": longest}
         words |= {"cache": str(cache or self.sound), "mutant": cache is not None}
+        words["words"] = [word for word in scope.split(".") if word and not word.startswith("_")]
         self.process.stdin.write(json.dumps(words) + "\n")
         self.process.stdin.flush()
         answer: dict[str, Any] = json.loads(self.process.stdout.readline())
@@ -492,7 +505,7 @@ class Warm:
                     os.utime(path, (0, 0))  # as bytecode of the sound file may be of this second and size
                     cache = self.cache(mutant)
                     limit = PATIENCE + 4 * spent + 60 * (cache != self.sound)
-                    answer = self.ask(files, marks, limit=limit, cache=cache, longest=longest)
+                    answer = self.ask(files, marks, limit=limit, cache=cache, longest=longest, scope=mutant.scope)
                     found["seconds"] = round(found["seconds"] + answer["seconds"], 1)
                     if answer["code"] not in (0, 5):
                         late = answer["code"] in (-signal.SIGXCPU, -signal.SIGKILL)
