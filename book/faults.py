@@ -342,7 +342,10 @@ FAULTS = (
         "lineage-memory",
         "A lineage remembers the square of its share.",
         "chapters/text/05e_three_landscapes.md",
-        (("theta=mean + q * (state.theta - mean) + fresh", "theta=mean + q**2 * (state.theta - mean) + fresh"),),
+        (
+            ("fresh = spread * np.sqrt(1 - q**2)", "fresh = spread * np.sqrt(1 - q**4)"),
+            ("theta=mean + q * (state.theta - mean) + fresh", "theta=mean + q**2 * (state.theta - mean) + fresh"),
+        ),
         ("inherited-fitness-wins", "slow-learners-win", "noise-pays-early"),
     ),
 )

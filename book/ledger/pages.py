@@ -18,7 +18,7 @@ from sphinx.errors import SphinxError
 
 from book.faults import FAULTS, PARTED, stored
 from book.ledger.card import evidence, link_to_test, slug
-from pbtlib.claims import CHOICES, COMPUTED, STATUSES, WORDS, Record, Verdict
+from pbtlib.claims import CHOICES, COMPUTED, STATUSES, WORDS, Record, Verdict, ledger
 
 KINDS = "Theorem|Lemma|Remark|Assumption|Definition|Algorithm|Proposition|Corollary|Figure|Table"
 LABELS = {"Theorem": "thm", "Proposition": "prop", "": "eq"}
@@ -108,7 +108,7 @@ def places(chapters: dict[str, NotebookNode]) -> Places:
         figures: list[tuple[str, int]] = []
         for cell in notebook.cells:
             if cell.cell_type == "code":
-                claims += [(name, heading) for name in re.findall(r"""claim\(\s*["']([\w-]+)["']""", cell.source)]
+                claims += [(name, heading) for name in _claimed(cell.source)]
                 if name := cell.metadata.get("mystnb", {}).get("figure", {}).get("name"):
                     figures.append((name, heading))
                     found.targets[name] = (page, name, _last(numbers))
@@ -129,6 +129,14 @@ def places(chapters: dict[str, NotebookNode]) -> Places:
             near = [figure for figure, at in figures if at == where]
             found.claims[name] = (found.claims.get(name, (_last(numbers), ""))[0], near[0] if near else "")
     return found
+
+
+def _claimed(source: str) -> list[str]:
+    """The claims that a cell makes; an id may stand in a list, over which the cell goes."""
+    named = re.findall(r"""claim\(\s*["']([\w-]+)["']""", source)
+    if re.search(r"claim\(\s*[a-z]", source):
+        named += [name for name in re.findall(r"""["']([\w-]+)["']""", source) if name in ledger()]
+    return list(dict.fromkeys(named))
 
 
 def _appendix(page: str) -> str:
