@@ -390,6 +390,19 @@ def test_the_graph_of_claims_goes_from_left_to_right_and_leaves_none_out():
     assert drawn.count("<path") == sum(len(record.depends) for record in ledger().values())
 
 
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ('claim("em-weak-order", measured=1)', ["em-weak-order"]),
+        ('for name in ("em-weak-order", "viridis"):\n    claim(name, measured=1)', ["em-weak-order"]),
+        ('print("em-weak-order")', []),
+    ],
+)
+def test_a_claim_has_its_place_also_if_a_cell_goes_over_a_list_of_them(source, found):
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    assert [*ledger_page.places({"x": notebook}).claims] == found
+
+
 def test_claims_that_rest_on_each_other_are_noticed():
     first, second, *_ = ledger().values()
     records = {
