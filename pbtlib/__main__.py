@@ -55,7 +55,7 @@ def main(words: Sequence[str] | None = None) -> int:
         if a.command == "make":
             return make(STUDIES[a.name], a.scale, a.directory, a.jobs, a.output, pack_only=a.pack, dask=a.dask)
         return list_studies(a.scale) if a.name is None else list_runs(STUDIES[a.name], a.scale, a.directory)
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
 
@@ -159,7 +159,7 @@ def verify(files: Sequence[Path]) -> int:
             runs = (meta := results.load(path.resolve()).attrs).get("runs")  # this very file, no other of its name
             if runs is None:
                 raise ValueError("the file counts no runs; it is a checkpoint or other work in progress, no data file")
-        except (FileNotFoundError, ValueError) as error:
+        except (OSError, ValueError) as error:
             faults += 1
             print(f"{path.name}: {error}", file=sys.stderr)
             continue

@@ -10,8 +10,8 @@ import platform
 import re
 import subprocess
 import uuid
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 
 from pbtlib.processor import instruction_sets
 
-__all__ = ["DATA", "as_json", "commit", "load", "load_arrays", "provenance", "save", "save_arrays", "tidy"]
+__all__ = [
+    "DATA", "as_json", "commit", "load", "load_arrays", "provenance", "replacing", "save", "save_arrays", "tidy",
+]  # fmt: skip
 
 _HERE = Path(__file__).resolve().parent
 DATA = _HERE / "data" if (_HERE / "data").is_dir() else _HERE.parent / "data"
@@ -124,6 +126,11 @@ def save(path: str | Path, data: xr.Dataset, meta: Mapping[str, Any], *, compres
     compress : bool
         Whether numbers are deflated.
 
+    Raises
+    ------
+    OSError
+        If it could not be written, such as on a full disk or into a read-only folder; an old file stays.
+
     Examples
     --------
     >>> import tempfile
@@ -132,20 +139,51 @@ def save(path: str | Path, data: xr.Dataset, meta: Mapping[str, Any], *, compres
     ...     load(f"{folder}/a.nc")["score"].values.tolist()
     [0.5, 0.7]
     """
-    target = Path(path).expanduser()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    tidy(target)
-    scratch = target.with_name(f"{_scratch(target)}{os.getpid()}-{uuid.uuid4().hex}")  # no other thread writes there
     out = data.copy(deep=False)
     described = json.dumps(meta, sort_keys=True)
     out.attrs = {"meta": described, "checksum": _checksum(data, described)}
     packed = {"zlib": True, "complevel": 6, "shuffle": True}
     encoding = {name: packed for name, v in out.variables.items() if compress and v.dtype.kind in "fiub" and v.ndim}
-    try:
+    with replacing(path) as scratch:
         out.to_netcdf(scratch, engine="h5netcdf", encoding=encoding)
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Write a file whole or not at all: what is written to the path that this gives takes the file's place at the end.
+
+    Parameters
+    ----------
+    path : path-like
+        The file, ``~`` being the home directory. What killed processes left half written of it is removed.
+
+    Raises
+    ------
+    OSError
+        If it could not be written; nothing is left of the attempt.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with replacing(f"{folder}/a.txt") as scratch:
+    ...         _ = scratch.write_text("whole")
+    ...     print([file.name for file in Path(folder).iterdir()])
+    ['a.txt']
+    """
+    target = Path(path).expanduser()
+    scratch = target.with_name(f"{_scratch(target)}{os.getpid()}-{uuid.uuid4().hex}.part")  # no other thread's
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        tidy(target)
+        yield scratch
         os.replace(scratch, target)
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno else str(error)
+        raise OSError(error.errno, f"path is {str(target)!r}; the file could not be written: {why}") from error
     finally:
-        scratch.unlink(missing_ok=True)
+        with suppress(OSError):  # a read-only folder says so even of a file that is not there
+            scratch.unlink()
 
 
 def tidy(path: str | Path) -> None:
@@ -205,6 +243,11 @@ def load(path: str | Path) -> xr.Dataset:
     if not {"meta", "checksum"} <= attributes.keys():
         raise ValueError(f"path is {str(source)!r}; the file carries no provenance, so it was not written by save()")
     data.attrs = {}
+    if _checksum(data, "") == attributes["checksum"]:
+        raise ValueError(
+            f"path is {str(source)!r}; the file was written by an early pbtlib 0.1.0: its data match its checksum, "
+            "which did not yet cover the provenance. Take a newer file, or read it with the version that wrote it"
+        )
     if _checksum(data, attributes["meta"]) != attributes["checksum"]:
         raise ValueError(f"path is {str(source)!r}; the file's contents do not match its checksum: it was altered")
     data.attrs = json.loads(attributes["meta"])
