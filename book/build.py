@@ -415,7 +415,13 @@ def pages_built() -> int:
     """Hand what was laid out to Jupyter Book unless it is what the pages were made of; returns the exit code."""
     mark = hashlib.sha256()
     made_by = [path for ending in ("py", "js", "css") for path in (ROOT / "book").rglob(f"*.{ending}")]
-    shown = [*made_by, *(ROOT / "tests").glob("test_*.py"), *CHAPTERS.glob("faults.json"), *SOURCE.rglob("*")]
+    shown = [
+        *made_by,
+        *(ROOT / "tests").glob("test_*.py"),
+        *CHAPTERS.glob("faults.json"),
+        *CHAPTERS.glob("kills.json"),
+        *SOURCE.rglob("*"),
+    ]
     for path in sorted(path for path in shown if path.is_file()):
         mark.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
     front, stamp = BUILD / "html" / "index.html", BUILD / "html.sha256"

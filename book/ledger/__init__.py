@@ -158,7 +158,22 @@ def fill(app: Sphinx, docname: str, source: list[str]) -> None:
     for path in (*notebooks, RECORDS):
         app.env.note_dependency(str(path))
     found = from_notebooks(tuple((path, path.stat().st_mtime_ns) for path in notebooks))
-    source[0] = re.sub(r"```\{ledger\} (\w+)\n```\n", lambda asked: found[asked[1]], source[0])
+    source[0] = with_parts(source[0], found)
+
+
+def with_parts(source: str, found: dict[str, str]) -> str:
+    """The source of a page, text or notebook, with parts of the ledger in place of the blocks that ask for them."""
+
+    def filled(text: str) -> str:
+        return re.sub(r"```\{ledger\} (\w+)\n```(?:\n|$)", lambda asked: found[asked[1]], text)
+
+    if not source.startswith("{"):
+        return filled(source)
+    notebook = json.loads(source)
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown":
+            cell["source"] = filled("".join(cell["source"]))
+    return json.dumps(notebook)
 
 
 @cache
