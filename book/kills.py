@@ -141,13 +141,22 @@ def at(seconds: float, child: Child) -> None:
 
 
 def at_write(folder: Path, number: int, seconds: float, child: Child) -> None:
-    """Wait until a process has begun to write so many files below a folder, and this little longer."""
-    seen = {path.name for path in folder.rglob("*.part")}
-    while number > 0 and child.running(0.001):
-        new = {path.name for path in folder.rglob("*.part")} - seen
-        seen |= new
-        number -= len(new)
+    """Wait until a process has been seen to write so often below a folder, and this little longer."""
+    seen = marks(folder)
+    while number > 0 and child.running(0.0005):
+        if (now := marks(folder)) != seen:
+            number, seen = number - 1, now
     child.running(seconds)
+
+
+def marks(folder: Path) -> set[tuple[str, int]]:
+    """The files below a folder and when each was changed."""
+    found = set()
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                found.add((name, os.stat(os.path.join(place, name)).st_mtime_ns))
+    return found
 
 
 # ---------------------------------------------------------------------------------------------- studies
@@ -286,7 +295,7 @@ def in_the_copy(seed: int) -> None:
         while left:
             lay(CHAPTERS, start)
             git("add", "-A", "chapters")
-            moment = partial(at_write, CHAPTERS, int(rng.integers(1, 15)), rng.uniform(0, 0.003))
+            moment = partial(at_write, CHAPTERS, int(rng.integers(1, 8)), rng.uniform(0, 0.003))
             if not aimed:
                 shutil.rmtree(ROOT / "_build" / "executed", ignore_errors=True)
                 moment = partial(at, rng.uniform(0, expected))
@@ -300,10 +309,13 @@ def in_the_copy(seed: int) -> None:
 
 
 def between(chapters: Path, old: Mapping[Path, bytes], new: Mapping[Path, bytes], status: str) -> bool:
-    """Whether each file that git would see is whole, the old one or the new one, and the record can be read."""
-    json.loads((chapters / "made.json").read_text())
-    found = {path: content for path, content in snapshot(chapters).items() if path.suffix != ".part"}
-    other = [path for path, content in found.items() if content not in (old.get(path), new.get(path))]
+    """Whether each file that git would see is whole, the old one or the new one, and so is each line of the record."""
+    record, found = Path("made.json"), snapshot(chapters)
+    lines = [json.loads(files[record]).items() for files in (found, old, new)]
+    other = [str(line) for line in lines[0] if line not in lines[1] and line not in lines[2]]
+    for path, content in found.items():
+        if path != record and path.suffix != ".part" and content not in (old.get(path), new.get(path)):
+            other.append(str(path))
     if other or ".part" in status or not old.keys() & new.keys() <= found.keys():
         print("not whole:", *other, status, file=sys.stderr)
         return False
@@ -494,8 +506,8 @@ def shared(folder: Path) -> Row:
         results.save_arrays(result, {"theta": end.state.theta, "h": end.state.h}, {})
 
     row = Row("two processes on one checkpoint at once")
-    for seed in (1, 2):
-        run(None, folder / f"{seed}.nc", seed)
+    for seed in (1, 2):  # not in this process, whose threads its children would lack
+        Child(partial(run, None, folder / f"{seed}.nc", seed), folder / "log").end()
     for k, seeds in enumerate(((1, 1), (1, 1), (2, 2), (1, 2))):
         place = folder / f"checkpoint-{k}"
         place.mkdir()

@@ -214,10 +214,15 @@ def test_a_reader_that_lets_an_altered_file_pass_is_wrong(tmp_path, monkeypatch)
     [(b"old", "", True), (b"new", "", True), (b"ne", "", False), (b"new", "?? a.part", False)],
 )
 def test_a_file_that_is_neither_old_nor_new_is_noticed(tmp_path, content, status, sound):
-    (tmp_path / "made.json").write_bytes(b"{}")
+    old, new = (
+        {Path("made.json"): json.dumps(dict.fromkeys("ab", text)).encode(), Path("a.ipynb"): text.encode()}
+        for text in ("old", "new")
+    )
     (tmp_path / "a.ipynb").write_bytes(content)
-    old, new = ({Path("made.json"): b"{}", Path("a.ipynb"): text} for text in (b"old", b"new"))
+    (tmp_path / "made.json").write_text('{"a": "new", "b": "old"}')
     assert kills.between(tmp_path, old, new, status) == sound
+    (tmp_path / "made.json").write_text('{"a": "never", "b": "old"}')
+    assert not kills.between(tmp_path, old, new, status)
 
 
 @pytest.mark.words
