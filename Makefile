@@ -1,8 +1,8 @@
 # Thin cover over run.py, which does the same on systems without make. V=1 shows what goes to the logs.
 PYTHON ?= python3
 RUN = $(PYTHON) run.py $@ $(if $(V),--verbose)
-.PHONY: book test nbval portable newest lowest exec take seeds faults lab pdf zip shots lint bench clean help
-book lab pdf zip shots lint bench clean:
+.PHONY: book test nbval portable newest lowest exec take seeds faults lab pdf zip shots lint bench lock clean help
+book lab pdf zip shots lint bench lock clean:
 	@$(RUN)
 test portable newest lowest:
 	@$(RUN) $(if $(SEED),--seed $(SEED)) $(TESTS)

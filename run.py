@@ -45,8 +45,8 @@ COMMANDS = {
     "test": "every check: the book, unit tests, all notebooks against their stored outputs",
     "nbval": "every notebook under nbval, against its stored outputs",
     "portable": "as on the oldest x86-64 processor: notebooks under nbval, and tests that a processor can decide",
-    "newest": "the same with the newest versions that pyproject.toml allows, and all tests but those of the pages",
-    "lowest": "the same with the lowest versions that pyproject.toml allows",
+    "newest": "notebooks under nbval, and all tests but those of the pages, with the newest versions allowed",
+    "lowest": "notebooks under nbval, and all tests but those of the pages, with the lowest versions allowed",
     "exec": "write fresh outputs into chapters/ (all chapters, or those named)",
     "take": "take an edited notebook over into its text twin",
     "seeds": "run all chapters under other seeds (seeds 1 2 3)",
@@ -58,10 +58,19 @@ COMMANDS = {
     "lint": "formatting, lint, types and the order of imports",
     "bench": "the benchmarks: ratios within one run; pages (needs the built book); how large it gets (sizes)",
     "kills": "kill, fill and damage in copies, and count how it ends (all parts, or those named: studies exec files)",
+    "lock": "write requirements.lock anew, with hashes (lock --upgrade: at the newest versions)",
     "clean": "remove what was built",
 }
 APART = ("ray",)
 """Extras that belong into environments of their own: no lock holds them, and no pass installs them."""
+LOCK = ROOT / "requirements.lock"
+LOCKING = ("--universal", "--python-version", "3.11", "--fork-strategy", "fewest", "--generate-hashes")
+LOCK_HEAD = """\
+# Every package of the environment at the version the book was made with, and the hashes of all its files; pip refuses
+# any other file. For Python 3.11 to 3.13 on Linux, Windows and macOS (14 or later, Apple's processors, as torch asks).
+# `python run.py lock` writes this file. Linux has a choice of builds of torch, each a file of its own: there run.py
+# installs it after these, without a hash.
+"""
 STATISTICAL = ("test", "portable", "newest", "lowest")
 CHECKS = (*STATISTICAL, "nbval")
 
@@ -79,11 +88,11 @@ def main() -> int:
     parser.add_argument("-v", "--verbose", action="store_true", help="show what goes to the logs")
     parser.add_argument("rest", nargs="*", help="names of chapters, seeds, or paths of tests")
     arguments, options = parser.parse_known_args()
-    if options and arguments.command not in (*CHECKS, "lab", "bench"):
-        parser.error(f"unknown options {' '.join(options)} ({', '.join(CHECKS)}, lab and bench pass theirs on)")
+    if options and arguments.command not in (*CHECKS, "lab", "bench", "lock"):
+        parser.error(f"unknown options {' '.join(options)} ({', '.join(CHECKS)}, lab, bench and lock pass theirs on)")
     if arguments.seed is not None and arguments.command not in STATISTICAL:
         parser.error(f"--seed goes with {', '.join(STATISTICAL)}, not with {arguments.command}")
-    if arguments.rest and arguments.command in ("book", "pdf", "zip", "lint", "clean"):
+    if arguments.rest and arguments.command in ("book", "pdf", "zip", "lint", "lock", "clean"):
         parser.error(f"{arguments.command} takes no names, not {' '.join(arguments.rest)}")
     if not (3, 11) <= sys.version_info[:2] <= (3, 13):
         raise SystemExit(f"Python 3.11 to 3.13 is needed; this is {sys.version.split()[0]}.")
@@ -95,7 +104,7 @@ def main() -> int:
     rest = [*arguments.rest, *options]
     if arguments.command in ("newest", "lowest"):
         return versions(arguments.command, arguments.seed, rest)
-    prepare(VENV, ROOT / "requirements.lock")
+    prepare(VENV, LOCK)
     match arguments.command:
         case "book" | "exec" | "take" | "seeds":
             return call("-m", "book.build", arguments.command, *rest)
@@ -113,6 +122,8 @@ def main() -> int:
             return call("-m", "book.build", "book") or call("-m", "book.takeaway", arguments.command, *rest)
         case "lint":
             return lint()
+        case "lock":
+            return lock(rest)
         case "bench":
             os.environ.update(ONE_THREAD)
             return call("-m", "benchmarks", *rest)
@@ -144,11 +155,24 @@ def prepare(venv: Path, requirements: Path, *, renew: bool = False) -> None:
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(venv)], check=True)
     pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install"]
     newer = ["--upgrade", "--upgrade-strategy", "eager"] if renew else []
-    for words in ([*pip, *newer, "-r", str(requirements)], [*pip, "--no-deps", "--editable", str(ROOT)]):
+    torch = re.findall(r"^torch==[^\s;]+", requirements.read_text(), re.MULTILINE)
+    library = [*torch, "--no-build-isolation", "--editable", str(ROOT)]  # with the setuptools of the lock
+    for words in ([*pip, *newer, "-r", str(requirements)], [*pip, *library]):
         if logged(words, log, os.environ):
             last = [line for line in log.read_text(errors="replace").splitlines() if "ERROR" in line][-3:]
             raise SystemExit("\n".join([*last, f"{shown(venv)} could not be prepared: {shown(log)} says why."]))
     stamp.write_text(recipe.hexdigest())
+
+
+def lock(rest: list[str]) -> int:
+    """Write what pyproject.toml asks for into requirements.lock, versions as they were where they may stay so."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    asked = ["pyproject.toml", *(f"--extra={name}" for name in extras if name not in APART), *LOCKING, *rest]
+    if failed := call("-m", "uv", "pip", "compile", "-q", *asked, "--no-header", "--no-annotate", "-o", LOCK.name):
+        return failed
+    pins = re.sub(r"^torch==\S+", r"\g<0> ; sys_platform != 'linux'", LOCK.read_text(), flags=re.MULTILINE)
+    LOCK.write_text(LOCK_HEAD + pins)
+    return 0
 
 
 def bounds(which: str) -> list[str]:
@@ -162,7 +186,7 @@ def bounds(which: str) -> list[str]:
     asked = [*project["dependencies"], *(requirement for group in extras for requirement in group)]
     if which == "lowest":
         asked = [re.sub(r">=([^,]+).*", r"==\1", requirement) for requirement in asked]
-    (locked,) = re.findall(r"^torch==(\S+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    (locked,) = re.findall(r"^torch==(\S+)", LOCK.read_text(), re.MULTILINE)
     torch = f"torch=={os.environ.get('PBTLIB_TORCH') or locked}"
     return [torch if re.match(r"torch\b", requirement) else requirement for requirement in asked]
 
@@ -185,8 +209,8 @@ def shown(path: Path) -> str:
 # ---------------------------------------------------------------------------------------------- running
 
 
-def call(*words: str, venv: Path | None = None, log: Path | None = None) -> int:
-    """Run Python of the environment in the project's folder and return its exit code."""
+def call(*words: str, venv: Path | None = None, log: Path | None = None, offline: bool = False) -> int:
+    """Run Python of the environment in the project's folder, if need be without a network; returns its exit code."""
     python = interpreter(venv or VENV)
     compiled = hashlib.sha256(b"".join(file.read_bytes() for file in sorted((ROOT / "pbtlib").rglob("*.py"))))
     cache = folder() / "numba" / compiled.hexdigest()[:16]  # Numba's own place does not follow imports
@@ -199,6 +223,8 @@ def call(*words: str, venv: Path | None = None, log: Path | None = None) -> int:
         "PYTHONUTF8": "1",
         "NUMBA_CACHE_DIR": str(cache),
     }
+    if offline:
+        environment["PYTHONPATH"] = str(ROOT / "tests" / "offline")
     if log is not None:
         return logged([str(python), *words], log, environment)
     return subprocess.run([str(python), *words], cwd=ROOT, env=environment, check=False).returncode
@@ -237,11 +263,12 @@ def lint() -> int:
 def test(seed: int | None, rest: list[str]) -> int:
     """Unit tests, and unless only some paths are asked for, of the whole: the pages and the notebooks too.
 
-    Each notebook is executed once, for its page; tests then compare what it said with what is stored.
+    Each notebook is executed once, for its page, which needs no network; tests then compare what it said with what is
+    stored.
     """
     os.environ.update(ONE_THREAD | QUIET)
     whole = not some(rest)
-    if whole and (failed := call("-m", "book.build", "book")):
+    if whole and (failed := call("-m", "book.build", "book", offline=True)):
         return failed
     if whole:
         call("-m", "book.browser")

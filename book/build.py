@@ -106,7 +106,8 @@ def fingerprint(notebook: NotebookNode) -> str:
         digest.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
     with (LIBRARY / "claims.toml").open("rb") as file:
         entries = tomllib.load(file)
-    digest.update(json.dumps({k: v for k, v in entries.items() if k in code}, sort_keys=True).encode())
+    named = {k: {field: v[field] for field in v.keys() - {"test"}} for k, v in entries.items() if k in code}
+    digest.update(json.dumps(named, sort_keys=True).encode())
     digest.update("\n".join(filter(None, map(figure_name, code_cells(notebook)))).encode())
     digest.update(platform.python_version().encode())
     return digest.hexdigest()
@@ -436,6 +437,7 @@ def pages_built() -> int:
     if failed and partial:
         print("Building once more from scratch: what was kept of earlier pages may have misled the build.")
         shutil.rmtree(doctrees)
+        shutil.rmtree(front.parent, ignore_errors=True)
         failed = _sphinx(command)
     if failed:
         complaints = re.findall(r"^.*(?:WARNING|ERROR|Error:).*$", LOG.read_text(errors="replace"), re.MULTILINE)

@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -341,7 +342,10 @@ FAULTS = (
         "lineage-memory",
         "A lineage remembers the square of its share.",
         "chapters/text/05e_three_landscapes.md",
-        (("theta=mean + q * (state.theta - mean) + fresh", "theta=mean + q**2 * (state.theta - mean) + fresh"),),
+        (
+            ("fresh = spread * np.sqrt(1 - q**2)", "fresh = spread * np.sqrt(1 - q**4)"),
+            ("theta=mean + q * (state.theta - mean) + fresh", "theta=mean + q**2 * (state.theta - mean) + fresh"),
+        ),
         ("inherited-fitness-wins", "slow-learners-win", "noise-pays-early"),
     ),
 )
@@ -440,9 +444,51 @@ def compared(names: tuple[str, ...], sound: dict[str, Any], found: dict[str, Any
     return rows
 
 
-def stored() -> dict[str, dict[str, str]]:
-    """The table: from faults to claims that depend on them and what became of them."""
+@cache
+def code(path: Path) -> str:
+    """The code of a file of the library or of a page: no docstring, no comment, no prose, which change no number."""
+    if path.suffix == ".md":
+        return "\n".join(cell.source for cell in code_cells(from_twin(path)))
+    text = path.read_text(encoding="utf-8")
+    said: set[int] = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            said.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    lines = (line for number, line in enumerate(text.splitlines(), 1) if number not in said)
+    return "\n".join(line for line in lines if line.strip() and not line.lstrip().startswith("#"))
+
+
+def made_of(fault: Fault) -> dict[str, str]:
+    """What a row follows from: a hash of the code of the fault's file and of each of its pages."""
+    paths = dict.fromkeys([ROOT / fault.file, *(TWINS / f"{page}.md" for page in fault.pages)])
+    return {path.relative_to(ROOT).as_posix(): hashlib.sha256(code(path).encode()).hexdigest()[:16] for path in paths}
+
+
+def table() -> dict[str, dict[str, dict[str, str]]]:
+    """The table: from faults to ``of``, as `made_of` gives it, and ``claims``, what became of each."""
     return dict(json.loads(TABLE.read_text(encoding="utf-8"))) if TABLE.is_file() else {}
+
+
+def stored() -> dict[str, dict[str, str]]:
+    """From faults to claims that depend on them and what became of them."""
+    return {name: row["claims"] for name, row in table().items()}
+
+
+def stale() -> list[str]:
+    """The faults whose rows are missing, or were made of other code or about other claims than there are now."""
+    rows = table()
+    sound = {
+        fault.name
+        for fault in FAULTS
+        if (row := rows.get(fault.name)) and row["of"] == made_of(fault) and [*row["claims"]] == [*fault.claims]
+    }
+    return [fault.name for fault in FAULTS if fault.name not in sound]
+
+
+def write(rows: dict[str, dict[str, dict[str, str]]]) -> None:
+    """Store the table, in the order of the faults."""
+    order = [fault.name for fault in FAULTS if fault.name in rows]
+    write_if_changed(TABLE, json.dumps({name: rows[name] for name in order}, indent=1) + "\n")
 
 
 def main() -> int:
@@ -460,9 +506,7 @@ def main() -> int:
             continue
         sound = {v["id"]: v for page in executed(list(fault.pages), strict=True).values() for v in claims_of(page)}
         rows = compared(fault.claims, sound, judged(fault))
-        table = {**stored(), fault.name: rows}
-        order = [f.name for f in FAULTS if f.name in table]
-        write_if_changed(TABLE, json.dumps({name: table[name] for name in order}, indent=1) + "\n")
+        write({**table(), fault.name: {"of": made_of(fault), "claims": rows}})
         print(f"{fault.name}: {', '.join(f'{name} {became}' for name, became in rows.items())}", flush=True)
         open_ += [name for name, became in rows.items() if became != (STOOD if name in fault.stood else PARTED)]
     if open_:

@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 
 from book.build import EXECUTED, kept
 from book.execute import ROOT, claims_of, names
+from pbtlib.claims import COMPUTED, ledger
 
 SHOWN = 8
 """Failures that are told one by one."""
@@ -72,10 +73,14 @@ def told(report: ElementTree.Element) -> list[str]:
 
 
 def _claims(chapters: set[str]) -> str:
-    """How many of the claims of these chapters, as this pass has executed them, are as recorded."""
+    """How many of the claims that the ledger gives to these chapters are as recorded, as this pass executed them.
+
+    After a cell that failed none is measured: these count as not as recorded.
+    """
     executed = filter(None, (kept(EXECUTED / f"{name}.ipynb") for name in chapters))
-    verdicts = [verdict for notebook in executed for verdict in claims_of(notebook)]
-    return f"{sum(verdict['agrees'] for verdict in verdicts)} of {len(verdicts)}"
+    agree = {verdict["id"] for notebook in executed for verdict in claims_of(notebook) if verdict["agrees"]}
+    due = {name for name, record in ledger().items() if record.chapter in chapters and record.status in COMPUTED}
+    return f"{len(agree & due)} of {len(due)}"
 
 
 def _name(case: ElementTree.Element) -> str:

@@ -21,6 +21,7 @@ from itertools import chain
 from pathlib import Path
 from posixpath import dirname, normpath
 from typing import Any
+from unicodedata import normalize
 from urllib.parse import unquote
 
 import yaml
@@ -55,6 +56,7 @@ html { font-size: 9.5pt !important; }
 body { background: #fff !important; }
 section > h1, .part { break-before: page; }
 .part > h1 { break-before: auto; }
+span[id^="document-"] { display: block; height: 1px; }
 h1, h2, h3, h4, summary { break-after: avoid; }
 figure, .cell_input, .admonition-title, mjx-container, li.ledger, .ledger > summary { break-inside: avoid; }
 figure img { max-height: 220mm; max-width: 100%; }
@@ -269,12 +271,12 @@ def _edition(
             under.merge_page(over)
         sheet.close()
         writer.write(target)
-    if wrong := faults(PdfReader(target), [(title, starts[anchor]) for anchor, title in parts]):
+    if wrong := unsound(PdfReader(target), [(title, starts[anchor]) for anchor, title in parts]):
         raise SystemExit("\n".join([f"{target.name} is not sound:", *wrong[:10]]))
     return starts
 
 
-def faults(reader: PdfReader, parts: list[tuple[str, int]]) -> list[str]:
+def unsound(reader: PdfReader, parts: list[tuple[str, int]]) -> list[str]:
     """What is wrong with an edition, in lines: parts out of order or not where they should be, empty pages, fonts.
 
     Parameters
@@ -284,11 +286,11 @@ def faults(reader: PdfReader, parts: list[tuple[str, int]]) -> list[str]:
     parts : list of (str, int)
         Title of each part, and number of the page that it begins on.
     """
-    words, found = [re.sub(r"\W", "", page.extract_text()) for page in reader.pages], []
+    words, found = [letters(page.extract_text()) for page in reader.pages], []
     for (title, first), (_, after) in zip(parts, [*parts[1:], ("", len(words) + 1)], strict=True):
         if not 1 < first < after:
             found.append(f"{title!r} begins on page {first}, the next part on page {after}")
-        elif re.sub(r"\W", "", re.sub(r"\\\(.*", "", title))[:20] not in words[first - 1]:
+        elif letters(re.sub(r"\\\(.*", "", title))[:20] not in words[first - 1]:
             found.append(f"{title!r} is not on page {first}")
     for number, (page, said) in enumerate(zip(reader.pages, words, strict=True), 1):
         resources: Any = page["/Resources"].get_object()
@@ -298,6 +300,11 @@ def faults(reader: PdfReader, parts: list[tuple[str, int]]) -> list[str]:
         lacking = [font.get("/BaseFont") for font in fonts if not embedded(font)]
         found += [f"page {number} has a font that is not in the file: {name}" for name in lacking]
     return found
+
+
+def letters(text: str) -> str:
+    """A text without what stands between its letters, and with those that a font has drawn together apart."""
+    return re.sub(r"\W", "", normalize("NFKC", text))
 
 
 def embedded(font: Any) -> bool:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pbtlib.problems import Problem as Problem
     from pbtlib.problems import Quadratic as Quadratic
     from pbtlib.problems import check as check
+    from pbtlib.training import EulerChain as EulerChain
     from pbtlib.training import EulerMaruyama as EulerMaruyama
     from pbtlib.training import ExactOU as ExactOU
     from pbtlib.training import GibbsDraw as GibbsDraw
@@ -38,7 +39,7 @@ __version__ = "0.2.0"
 _ROOMS = {
     "algorithms": "pbt Run",
     "problems": "Problem Quadratic Himmelblau LinearGaussian check",
-    "training": "Particles EulerMaruyama ExactOU Underdamped GibbsDraw Last WindowMean LogMeanExp",
+    "training": "Particles EulerMaruyama EulerChain ExactOU Underdamped GibbsDraw Last WindowMean LogMeanExp",
     "evolution": "Gibbs Removal Truncation Selection GaussianMutation Box",
     "loop": "evolve Lineage Schedule",
     "history": "History",

@@ -8,14 +8,15 @@ and on request that a slice of each can be made again.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import joblib
 
 from pbtlib import results
+from pbtlib.parallel import processors
 from pbtlib.studies import chaos, cluster, digits, equivalence, frozen, perturbation, ray_tune, sweep, wells
 from pbtlib.studies.study import SCALES, Study
 
@@ -38,10 +39,11 @@ def main(words: Sequence[str] | None = None) -> int:
         command.add_argument("--scale", choices=SCALES, default=scale, help=f"size (default: {scale})")
         where = "_build/studies/NAME/SCALE"
         command.add_argument("--directory", type=Path, help=f"results and checkpoints of runs (default: {where})")
-    making.add_argument("--jobs", type=_positive, default=os.cpu_count(), help="processes (default: one per processor)")
-    making.add_argument("--dask", metavar="ADDRESS", help="scheduler of a Dask cluster whose workers see the directory")
+    how = making.add_mutually_exclusive_group()
+    how.add_argument("--jobs", type=_positive, help="processes (default: one per processor)")
+    how.add_argument("--dask", metavar="ADDRESS", help="scheduler of a Dask cluster whose workers see the directory")
+    how.add_argument("--pack", action="store_true", help="only pack what has been made so far")
     making.add_argument("--output", type=Path, help="packed data (default: data.nc in the directory)")
-    making.add_argument("--pack", action="store_true", help="only pack what has been made so far")
     checking = commands.add_parser("verify", help="check that data files are whole and list what they hold")
     checking.add_argument("files", nargs="*", type=Path, help="files (default: all of data/)")
     checking.add_argument("--remake", action="store_true", help="also make a slice of each study's file again")
@@ -96,7 +98,7 @@ def make(
     study: Study,
     scale: str,
     directory: Path | None,
-    n_jobs: int,
+    n_jobs: int | None,
     output: Path | None,
     *,
     pack_only: bool = False,
@@ -108,13 +110,11 @@ def make(
     if study.stored(runs, output) == len(runs):
         print("Every planned run is in the file; nothing is left to be made.")
         return verify([output])
-    if dask and not pack_only:
-        from distributed import Client
-
-        with Client(dask), joblib.parallel_config("dask"):
+    if dask is not None:
+        with _cluster(dask):
             study.make_all(runs, directory.expanduser().resolve(), progress=True)
     elif not pack_only:
-        study.make_all(runs, directory, n_jobs=n_jobs, progress=True)
+        study.make_all(runs, directory, n_jobs=n_jobs or processors(), progress=True)
     data, meta = study.collect(runs, directory)
     if (before := study.stored(runs, output) or 0) > meta["runs"]["made"]:
         raise ValueError(f"output is {str(output)!r}, which holds {before} runs, more than are made; it stays as it is")
@@ -133,6 +133,22 @@ def remake(files: Sequence[Path]) -> int:
                 verdict = "made again" if share >= study.agreement else f"NOT made again ({study.agreement:.0%} needed)"
                 print(f"{path.name}: a slice is {verdict}; {share:.0%} of it agrees")
     return 1 if faults else 0
+
+
+@contextmanager
+def _cluster(address: str) -> Iterator[None]:
+    """Send what joblib maps to the workers of a Dask cluster."""
+    from distributed import Client
+
+    try:
+        client = Client(address)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"--dask is {address!r}; no scheduler answers there: {error}") from error
+    with client:
+        if (threads := sum(client.ncores().values())) < 2:  # for a single one joblib does not ask Dask
+            raise ValueError(f"--dask is {address!r}; its workers have {threads} threads in all, it needs at least 2")
+        with joblib.parallel_config("dask"):
+            yield
 
 
 def _positive(word: str) -> int:

@@ -183,8 +183,11 @@ def pbt(
             raise ValueError(f"tau times steps is {steps * tau:g}; it must be a whole number of steps, at least 1")
         train = EulerMaruyama(problem, dt=dt, steps=round(steps * tau), window=window)
         points = np.atleast_1d(check_array("theta", theta))
-        if points.ndim > start.ndim:
-            raise ValueError(f"theta has shape {points.shape}, h {start.shape}; it must be (d,) or (N, d)")
+        fits = zip(reversed(points.shape[:-1]), reversed(start.shape[:-1]), strict=False)
+        if points.ndim > start.ndim or any(own not in (1, n) for own, n in fits):
+            raise ValueError(
+                f"theta has shape {points.shape}, h {start.shape}; theta must be (d,), or (N, d) with h's N"
+            )
         points = np.array(np.broadcast_to(points, (*start.shape[:-1], points.shape[-1])))
     few = [x.reshape(-1, x.shape[-1])[:4] for x in (points, start)]
     problems.check(problem, *few)

@@ -13,7 +13,7 @@ front of them. The rules are those of the particles (`pbtlib.evolution`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,7 +69,9 @@ class Grid:
 
     def __post_init__(self) -> None:
         check_number("lower", self.lower)
-        check_number("upper", self.upper, minimum=self.lower, open_minimum=True)
+        check_number("upper", self.upper)
+        if not self.lower < self.upper:
+            raise ValueError(f"lower is {self.lower} and upper {self.upper}; lower must be below upper")
         check_number("n", self.n, integer=True, minimum=2)
 
     @property
@@ -128,7 +130,8 @@ def mutation_kernel(grid: Grid, sigma: float, *, boundary: str = "reflect") -> A
     ----------
     grid : Grid
     sigma : float
-        0 (no mutation) or at least one grid step: a narrower Gaussian is not seen by the grid.
+        0 (no mutation) or at least one grid step: a narrower Gaussian is not seen by the grid; at most 10⁶ times the
+        grid's length.
     boundary : {"reflect", "project"}
         Mutants beyond an end are reflected, or put into the last cell as the projection Π_H does.
 
@@ -140,7 +143,7 @@ def mutation_kernel(grid: Grid, sigma: float, *, boundary: str = "reflect") -> A
     Raises
     ------
     ValueError
-        If 0 < σ < grid.step.
+        If σ is negative, between 0 and the grid step, or too large, or the boundary has another name.
 
     Examples
     --------
@@ -177,14 +180,19 @@ def _convolve(mass: Array, kernels: Sequence[Array]) -> Array:
     return mass if len(kernels) == 1 else kernels[0] @ mass
 
 
-def _check_kernels(kernels: Sequence[Array], law: Array) -> list[Array]:
-    if not np.iterable(kernels) or not 1 <= len(kernels) <= min(2, law.ndim):
-        raise ValueError(f"kernels is {kernels!r:.80}; it must be one or two matrices, for the last axes of the law")
-    checked = [check_array("kernels", kernel) for kernel in kernels]
+def _check_kernels(kernels: Iterable[Array], law: Array, name: str = "mass") -> list[Array]:
+    if not np.iterable(kernels):
+        raise TypeError(f"kernels is {kernels!r:.80}; it must be a sequence of one or two matrices")
+    if not 1 <= len(given := list(kernels)) <= min(2, law.ndim):
+        raise ValueError(
+            f"kernels has {len(given)} entries; it must be one or two matrices, for the last axes of {name}, whose "
+            f"shape is {law.shape}"
+        )
+    checked = [check_array("kernels", kernel) for kernel in given]
     for axis, kernel in zip((-1, -2), reversed(checked), strict=False):
         if kernel.shape != (law.shape[axis],) * 2:
             raise ValueError(
-                f"kernels has one of shape {kernel.shape}; axis {axis} of the law has {law.shape[axis]} cells"
+                f"kernels has one of shape {kernel.shape}; axis {axis} of {name} has {law.shape[axis]} cells"
             )
     return checked
 
@@ -222,10 +230,20 @@ def slow_operator(mass: Array, fitness: Array, rule: Rule, kernels: Sequence[Arr
     >>> gain.round(6).tolist(), loss.tolist()
     ([0.25, 0.75], [0.5, 0.5])
     """
+    mass, fitness, kernels = check_operator(mass, fitness, kernels)
+    return _slow_operator(mass, fitness, rule, kernels)
+
+
+def check_operator(mass: Array, fitness: Array, kernels: Iterable[Array]) -> tuple[Array, Array, list[Array]]:
+    """Return what `slow_operator` acts on, checked: once for all steps of a march."""
     mass, fitness = check_array("mass", mass), check_array("fitness", fitness)
-    kernels = _check_kernels(kernels, mass)
+    checked = _check_kernels(kernels, mass)
     if fitness.shape != mass.shape:
         raise ValueError(f"fitness has shape {fitness.shape}, mass {mass.shape}; they must be the same")
+    return mass, fitness, checked
+
+
+def _slow_operator(mass: Array, fitness: Array, rule: Rule, kernels: Sequence[Array]) -> tuple[Array, Array]:
     parents, loss = rule(fitness.ravel(), mass.ravel())
     check_rule(parents, loss, (mass.size,))
     return _convolve((parents * loss.sum()).reshape(mass.shape), kernels), loss.reshape(mass.shape)
@@ -255,7 +273,13 @@ def jump(mass: Array, fitness: Array, rule: Rule, kernels: Sequence[Array], tau:
     [0.95, 0.05]
     """
     check_number("tau", tau, minimum=0, maximum=1, open_minimum=True)
-    gain, loss = slow_operator(mass, fitness, rule, kernels)
+    mass, fitness, kernels = check_operator(mass, fitness, kernels)
+    return unchecked_jump(mass, fitness, rule, kernels, tau)
+
+
+def unchecked_jump(mass: Array, fitness: Array, rule: Rule, kernels: Sequence[Array], tau: float) -> Array:
+    """Return what `jump` returns, from arguments that `check_operator` has seen."""
+    gain, loss = _slow_operator(mass, fitness, rule, kernels)
     if (tau * loss > mass * (1 + 1e-9)).any():
         largest = (loss[mass > 0] / mass[mass > 0]).max()
         raise ValueError(
@@ -278,6 +302,15 @@ def march(mass: Array, times: ArrayLike, dt: float, step: Callable[[Array, float
         Largest step.
     step : callable
         ``step(law, length)`` returns the next law.
+
+    Returns
+    -------
+    ndarray, shape times.shape + mass.shape
+
+    Raises
+    ------
+    ValueError
+        If times decrease or are negative, dt is not positive, or more than 10⁷ steps would be needed.
 
     Examples
     --------
@@ -342,10 +375,11 @@ def solve(
     (True, True)
     """
     check_number("dt", dt, minimum=0, maximum=1, open_minimum=True)
+    mass, fitness, kernels = check_operator(mass, fitness, kernels)
 
     def heun(law: Array, step: float) -> Array:
-        predictor = jump(law, fitness, rule, kernels, step)
-        return (law + jump(predictor, fitness, rule, kernels, step)) / 2
+        predictor = unchecked_jump(law, fitness, rule, kernels, step)
+        return (law + unchecked_jump(predictor, fitness, rule, kernels, step)) / 2
 
     return march(mass, times, dt, heun)
 
@@ -372,7 +406,7 @@ def semigroup(mass: Array, exponent: Array, kernels: Sequence[Array], times: Arr
     exponent : ndarray
         Exponent β𝓕 of the weights, where `solve` and `jump` take 𝓕 and the rule its β.
     times : array_like
-        In any order, or one number; the cost grows with the longest.
+        In any order, or one number, up to 10⁷; the cost grows with the longest.
 
     Returns
     -------
@@ -381,7 +415,8 @@ def semigroup(mass: Array, exponent: Array, kernels: Sequence[Array], times: Arr
     Raises
     ------
     ValueError
-        If mass and exponent have different shapes, are not finite, or there is no mass.
+        If mass and exponent have different shapes, are not finite, there is no mass, a kernel has another size, or a
+        time is negative or beyond 10⁷, which so many generations would have to be summed for.
 
     Examples
     --------
@@ -483,8 +518,8 @@ def steady_state(exponent: Array, kernels: Sequence[Array], *, k: int = 2) -> St
     return SteadyState(mass / mass.sum(), float(top + np.log(leading)), value[order] / leading)
 
 
-def _check_symmetric(kernels: Sequence[Array], law: Array) -> list[Array]:
-    checked = _check_kernels(kernels, law)
+def _check_symmetric(kernels: Iterable[Array], law: Array) -> list[Array]:
+    checked = _check_kernels(kernels, law, "exponent")
     if not all(np.allclose(kernel, kernel.T, atol=1e-12) for kernel in checked):
         raise ValueError("kernels has one that is not symmetric; the self-adjoint theory needs boundary='reflect'")
     return checked
@@ -536,6 +571,12 @@ def replicator_mutator(
     -------
     ndarray, shape times.shape + mass.shape
 
+    Raises
+    ------
+    ValueError
+        If mass, fitness and grids are of different sizes, there is no mass, σ√dt is below a grid step, or times
+        decrease.
+
     Examples
     --------
     >>> import numpy as np
@@ -547,6 +588,8 @@ def replicator_mutator(
     """
     check_number("sigma", sigma, minimum=0, open_minimum=True)
     mass, fitness = _check_law(mass, "fitness", fitness)
+    if (cells := tuple(grid.n for grid in grids)) != mass.shape:
+        raise ValueError(f"grids have {cells} cells, mass has shape {mass.shape}; they must be the same, one per axis")
     kernels: dict[float, list[Array]] = {}
 
     def strang(law: Array, step: float) -> Array:

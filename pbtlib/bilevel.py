@@ -299,7 +299,7 @@ def donsker_varadhan(fitness: ArrayLike, prior: ArrayLike, nu: ArrayLike) -> Arr
     F, mu, q = (check_array(n, v, min_ndim=1) for n, v in (("fitness", fitness), ("prior", prior), ("nu", nu)))
     check_together(fitness=F, prior=mu, nu=q)
     if not F.shape[-1] == mu.shape[-1] == q.shape[-1] or mu.ndim > q.ndim:
-        raise ValueError(f"prior has shape {mu.shape}, nu {q.shape}; they must be laws on the same atoms")
+        raise ValueError(f"fitness has shape {F.shape}, prior {mu.shape}, nu {q.shape}; they must be of the same atoms")
     for name, law in (("prior", mu), ("nu", q)):
         if law.min() < 0 or not np.allclose(law.sum(-1), 1.0, atol=1e-9):
             raise ValueError(f"{name} sums to {law.sum(-1)}; it must be a probability, not negative and of sum 1")

@@ -49,9 +49,10 @@ def check_number(
     """
     kind = (int, np.integer) if integer else (int, float, np.integer, np.floating)
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, kind):
-        raise TypeError(f"{name} is {value!r}; it must be {'an integer' if integer else 'a real number'}")
+        raise TypeError(f"{name} is {_shown(value)}; it must be {'an integer' if integer else 'a real number'}")
     if isinstance(value, int) and abs(value) > LARGEST:
-        raise ValueError(f"{name} has {len(str(abs(value)))} digits; it must be at most {LARGEST:g} in size")
+        digits = math.ceil(value.bit_length() * math.log10(2))  # Python refuses to print integers that are too long
+        raise ValueError(f"{name} is too large, of {digits} digits; it must be at most {LARGEST:g} in size")
     low_ok = value > minimum if open_minimum else value >= minimum
     high_ok = value < maximum if open_maximum else value <= maximum
     if not (math.isfinite(value) and low_ok and high_ok):
@@ -106,12 +107,7 @@ def check_array(
     ValueError
         If it breaks one of the conditions.
     """
-    try:
-        if np.iscomplexobj(value):
-            raise TypeError("complex numbers would lose their imaginary part")
-        array = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise TypeError(f"{name} is {value!r}; it must be an array of real numbers") from error
+    array = as_real(name, value)
     if array.ndim < min_ndim:
         raise ValueError(f"{name} has shape {array.shape}; it must have at least {min_ndim} axes")
     if shape is not None:
@@ -124,12 +120,42 @@ def check_array(
     if not np.isfinite(array).all():
         raise ValueError(f"{name} contains {array[~np.isfinite(array)].flat[0]}; every entry must be finite")
     if np.abs(array).max() > largest:
-        raise ValueError(f"{name} contains {array.flat[np.abs(array).argmax()]:g}; entries may be {largest:g} in size")
+        worst = array.flat[np.abs(array).argmax()]
+        raise ValueError(f"{name} contains {worst:g}; entries must be at most {largest:g} in size")
     smallest = array.min()
     if smallest < minimum or (open_minimum and smallest == minimum):
         sign = ">" if open_minimum else ">="
         raise ValueError(f"{name} contains {smallest:g}; every entry must be {sign} {minimum:g}")
     return array
+
+
+def as_real(name: str, value: ArrayLike) -> NDArray[np.float64]:
+    """Return the value as a float64 array, whatever its entries and shape.
+
+    Raises
+    ------
+    TypeError
+        If it cannot be read as real numbers.
+    ValueError
+        If it holds an integer beyond all floating-point numbers.
+    """
+    try:
+        if np.iscomplexobj(value):
+            raise TypeError("complex numbers would lose their imaginary part")
+        return np.asarray(value, dtype=np.float64)
+    except OverflowError as error:
+        raise ValueError(
+            f"{name} contains an integer that is too large; entries must be at most {LARGEST:g} in size"
+        ) from error
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} is {_shown(value)}; it must be an array of real numbers") from error
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)
+    except ValueError:  # it holds an integer that is too long for Python to print
+        return f"a {type(value).__name__} that is too long to print"
 
 
 def check_together(**arrays: NDArray[np.float64]) -> tuple[int, ...]:

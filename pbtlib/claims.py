@@ -135,7 +135,8 @@ class Verdict:
 
     ``outcome`` and ``control_outcome`` are "holds", "consistent with" or "fails", ``factor`` says how many standard
     errors are allowed, and ``false_alarm`` bounds the probability that a true claim fails, or a false one holds, by
-    chance.
+    chance. If ``simulated``, what is predicted is a critical value from the model's own runs, and ``false_alarm`` the
+    probability that a true claim fails.
 
     Examples
     --------
@@ -158,11 +159,17 @@ class Verdict:
     factor: float
     replicates: int | None
     false_alarm: float
+    simulated: bool = False
 
     @property
     def size(self) -> int:
         """How many numbers are compared."""
         return int(np.size(self._arrays()[0]))
+
+    @property
+    def draws(self) -> int:
+        """Of how many of the model's own draws the critical value is the largest; 0 if it is none."""
+        return round(1 / self.false_alarm) - 1 if self.simulated else 0
 
     @property
     def shown(self) -> dict[str, float]:
@@ -203,10 +210,11 @@ class Verdict:
         many = f" (the least favourable of {self.size})" if self.size > 1 else ""
         other = "model of which it is true" if record.status == "disagrees" else record.control
         there = " there" if many else ""
+        own = f", the largest of {self.draws} that the model itself gave" if self.draws else ""
         if caught != value:
             there = f" at another, where {SIGNS[self.relation]}{told['predicted']} is predicted"
         return (
-            f"Measured {said['measured']}{spread}{many}, predicted {SIGNS[self.relation]}{said['predicted']}. "
+            f"Measured {said['measured']}{spread}{many}, predicted {SIGNS[self.relation]}{said['predicted']}{own}. "
             f"A {other} gives {told['control']}{there}."
         )
 
@@ -335,6 +343,7 @@ def claim(
     relation: str = "=",
     z: float = 5.0,
     replicates: int | None = None,
+    false_alarm: float | None = None,
 ) -> None:
     """Hold a measurement against a prediction, show the verdict, and compare it with the ledger.
 
@@ -361,6 +370,7 @@ def claim(
         relation=relation,
         z=z,
         replicates=replicates,
+        false_alarm=false_alarm,
     )
     _show(verdict)
     if not verdict.agrees and os.environ.get("PBTLIB_STRICT") == "1":
@@ -378,6 +388,7 @@ def judge(
     relation: str = "=",
     z: float = 5.0,
     replicates: int | None = None,
+    false_alarm: float | None = None,
 ) -> Verdict:
     """Hold a measurement against a prediction and the outcome against the ledger.
 
@@ -401,6 +412,10 @@ def judge(
     replicates : int, optional
         Number of independent replicates, at least 2, if the uncertainty was estimated from few: Student's quantile of
         the same probability then takes the place of z.
+    false_alarm : float, optional
+        If ``predicted`` is a critical value from the model's own runs: the probability, between 0 and 1, that a right
+        measurement exceeds it, such as 1/1000 for the largest of 999 independent draws. It takes the place of the
+        normal law's; the chance that the draws differ is in it, so an uncertainty is refused.
 
     Returns
     -------
@@ -411,7 +426,8 @@ def judge(
     KeyError
         If the ledger has no such claim.
     ValueError
-        If the recorded status says that nothing is computed, or on NaN, negative uncertainty or empty input.
+        If the recorded status says that nothing is computed, or on NaN, negative uncertainty, empty input, or an
+        uncertainty beside a false_alarm.
 
     Examples
     --------
@@ -427,6 +443,8 @@ def judge(
     check_number("z", z, minimum=0, open_minimum=True)
     if replicates is not None:
         check_number("replicates", replicates, integer=True, minimum=2)
+    if false_alarm is not None:
+        check_number("false_alarm", false_alarm, minimum=0, maximum=1, open_minimum=True, open_maximum=True)
     got, want, broken = (
         check_array(n, v) for n, v in (("measured", measured), ("predicted", predicted), ("control", control))
     )
@@ -437,6 +455,10 @@ def judge(
         shapes = {"measured": got, "predicted": want, "uncertainty": error, "bound": slack, "control": broken}
         found = ", ".join(f"{name} {array.shape}" for name, array in shapes.items())
         raise ValueError(f"claim {id!r} has shapes that do not fit each other: {found}") from mismatch
+    if false_alarm is not None and (np.any(error > 0) or replicates is not None):
+        raise ValueError(
+            f"claim {id!r} has a false_alarm and an uncertainty or replicates; only one can say what chance does"
+        )
     tail = float(ndtr(-z))
     factor = z if replicates is None else -float(stdtrit(replicates - 1, tail))
     exact = record.bound == "rounding"
@@ -449,6 +471,7 @@ def judge(
     else:  # a claim that is only consistent with what was seen promises less than one that holds
         agrees = other < 0 and outcome >= (0 if record.status == "consistent with" else 1)
     uncertain = np.broadcast_arrays(got, want, error)[2] > 0
+    chance = min(1.0, tail * (2 if relation == "=" else 1) * int(uncertain.sum()))
     return Verdict(
         id=id,
         status=record.status,
@@ -463,7 +486,8 @@ def judge(
         agrees=agrees,
         factor=float(f"{factor:.9g}"),
         replicates=replicates,
-        false_alarm=float(f"{min(1.0, tail * (2 if relation == '=' else 1) * int(uncertain.sum())):.2g}"),
+        false_alarm=float(f"{chance if false_alarm is None else false_alarm:.2g}"),
+        simulated=false_alarm is not None,
     )
 
 

@@ -86,6 +86,11 @@ def autocorrelation(x: ArrayLike) -> Array:
     ndarray, shape (time,)
         ρ_0 = 1, ρ_1, ...
 
+    Raises
+    ------
+    ValueError
+        If all replicates are the same, or there is one only.
+
     Examples
     --------
     >>> autocorrelation([[1.0, 1.0, -1.0], [-1.0, -1.0, 1.0]]).tolist()
@@ -94,20 +99,29 @@ def autocorrelation(x: ArrayLike) -> Array:
     values = check_array("x", x, min_ndim=2)
     deviation = values - values.mean(-2, keepdims=True)
     n = values.shape[-1]
+    if not deviation.any():
+        raise ValueError(f"x has shape {values.shape}, and all replicates are the same; at least two must differ")
     covariance = [(deviation[..., : n - k] * deviation[..., k:]).mean() for k in range(n)]
     correlation: Array = np.array(covariance) / covariance[0]
     return correlation
 
 
 def effective_size(rho: ArrayLike, m: int) -> float:
-    """How many independent draws the mean of m consecutive ones is worth: m / (1 + 2 Σ_{k<m} (1 − k/m) ρ_k).
+    """Return how many independent draws have a mean of the same variance as m consecutive entries of a series.
+
+    It is m / (1 + 2 Σ_{k<m} (1 − k/m) ρ_k): below m if they are positively correlated, above m if they alternate.
 
     Parameters
     ----------
     rho : array_like, shape (at least m,)
         Autocorrelation, ρ_0 = 1 first.
     m : int
-        Length of the window.
+        Length of the window, from 1 to the number of autocorrelations.
+
+    Raises
+    ------
+    ValueError
+        If ρ is no vector, m out of range, or the variance that ρ gives to the mean is not positive: of no series is it.
 
     Examples
     --------
@@ -117,11 +131,15 @@ def effective_size(rho: ArrayLike, m: int) -> float:
     correlation = check_array("rho", rho)
     if correlation.ndim != 1:
         raise ValueError(f"rho has shape {correlation.shape}; it must be a vector")
-    check_number("m", m, integer=True, minimum=1, maximum=correlation.size)
+    check_number("m", m, integer=True, minimum=1)
+    if m > correlation.size:
+        raise ValueError(f"m is {m}; it must be at most the number of entries of rho, {correlation.size}")
     k = np.arange(1, m)
     draws = 1 + 2 * np.sum((1 - k / m) * correlation[1:m])
     if not draws > 0:
-        raise ValueError(f"rho makes the variance of the mean {draws:g} of a draw's, over m; it must be positive")
+        raise ValueError(
+            f"rho makes the variance of the mean {draws / m:g} times that of one entry; it must be positive"
+        )
     return float(m / draws)
 
 
@@ -190,7 +208,9 @@ def fit_rate(
     points = check_array("x", x, minimum=0, open_minimum=True, shape=(None,))
     if points.ndim != 1:
         raise ValueError(f"x has shape {points.shape}; it must be a vector")
-    values = np.atleast_2d(check_array("errors", errors, minimum=0, shape=points.shape))
+    values = np.atleast_2d(check_array("errors", errors, minimum=0))
+    if values.shape[-1:] != points.shape:
+        raise ValueError(f"x has shape {points.shape}, errors {values.shape}; errors must end in the axis of x")
     check_number("norm", norm, integer=True, minimum=1, maximum=2)
     if values.ndim != 2 or np.unique(points).size < 2:
         raise ValueError(f"x has shape {points.shape}, errors {values.shape}; at least two different x are needed")
@@ -209,7 +229,7 @@ def fit_rate(
     if len(values) == 1:
         return Rate(estimate, intercept, np.nan, np.nan, np.nan)
     if rng is None:
-        raise ValueError("rng is None; a band over replicates needs a random generator")
+        raise ValueError("rng is None; a band over the replicates that errors holds needs a random generator")
     band = bootstrap(
         tuple(values.T), slope, n_resamples=resamples, confidence_level=confidence, method="percentile", rng=rng
     )

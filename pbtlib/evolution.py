@@ -243,8 +243,15 @@ class Threshold:
         """Return gain and loss."""
         fitness, mass = _check_atoms(fitness, mass)
         share = mass / mass.sum(-1, keepdims=True)
-        away = fitness - (share * fitness).sum(-1, keepdims=True)
-        cut = np.maximum(self.k * np.sqrt((share * away**2).sum(-1, keepdims=True)), self.gap)
+        there = np.where(mass > 0, fitness, 0.0)
+        _, scale = np.frexp(
+            np.abs(there).max(-1, keepdims=True)
+        )  # by powers of two: no square overflows, no digit goes
+        there = np.ldexp(there, -scale)
+        away = there - (share * there).sum(-1, keepdims=True)
+        with np.errstate(over="ignore"):  # a gap far beyond all fitness: nobody is beyond it
+            gap = np.ldexp(self.gap, -scale)
+        cut = np.maximum(self.k * np.sqrt((share * away**2).sum(-1, keepdims=True)), gap)
         lead, lag = np.where(away > cut, share, 0.0), np.where(away < -cut, mass, 0.0)
         for instead in (lag, share):  # nobody leads; nobody lags either, and the gain matters to none
             lead = np.where(lead.sum(-1, keepdims=True) > 0, lead, instead)

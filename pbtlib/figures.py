@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import xarray as xr
+from typing import TYPE_CHECKING
 
 try:
     import matplotlib.pyplot as plt
@@ -13,6 +13,9 @@ try:
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(f"{error}; figures need pbtlib with the extra 'plots'", name=error.name) from error
 from numpy.typing import ArrayLike
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 __all__ = ["LINES", "PALETTE", "band", "history", "style"]
 
@@ -96,6 +99,7 @@ def history(data: xr.Dataset) -> Figure:
 
     Examples
     --------
+    >>> import xarray as xr
     >>> data = xr.Dataset({"fitness": (("update", "agent"), [[0.0, 1.0], [2.0, 3.0]])}, coords={"update": [1, 2]})
     >>> figure = history(data)
     >>> [ax.get_ylabel() for ax in figure.axes]

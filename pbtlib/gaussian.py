@@ -85,6 +85,17 @@ def _vector(name: str, value: ArrayLike) -> Array:
     return array
 
 
+def _check_affine(own: Kernel | LinearSDE) -> None:
+    """Check and store matrix and shift, which kernels and equations share."""
+    matrix, shift = _square("matrix", own.matrix), _vector("shift", own.shift)
+    if shift.shape != matrix.shape[:1]:
+        raise ValueError(
+            f"shift has shape {shift.shape}, matrix {matrix.shape}; the shift must be a vector of {len(matrix)}"
+        )
+    object.__setattr__(own, "matrix", matrix)
+    object.__setattr__(own, "shift", shift)
+
+
 @dataclass(frozen=True)
 class Gaussian:
     """The law N(mean, cov) of x = (θ, h), or of h alone.
@@ -107,7 +118,9 @@ class Gaussian:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mean", _vector("mean", self.mean))
-        object.__setattr__(self, "cov", _covariance("cov", self.cov, self.mean.size))
+        if (cov := check_array("cov", self.cov)).shape != 2 * self.mean.shape:
+            raise ValueError(f"mean has shape {self.mean.shape}, cov {cov.shape}; they must be (n,) and (n, n)")
+        object.__setattr__(self, "cov", _covariance("cov", cov, self.mean.size))
 
 
 @dataclass(frozen=True)
@@ -132,10 +145,8 @@ class Kernel:
     cov: Array
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "matrix", _square("matrix", self.matrix))
-        n = self.matrix.shape[0]
-        object.__setattr__(self, "shift", check_array("shift", self.shift, shape=(n,)))
-        object.__setattr__(self, "cov", _square("cov", self.cov, n))
+        _check_affine(self)
+        object.__setattr__(self, "cov", _square("cov", self.cov, self.matrix.shape[0]))
 
 
 @dataclass(frozen=True)
@@ -164,10 +175,8 @@ class LinearSDE:
     diffusion: Array
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "matrix", _square("matrix", self.matrix))
-        n = self.matrix.shape[0]
-        object.__setattr__(self, "shift", check_array("shift", self.shift, shape=(n,)))
-        object.__setattr__(self, "diffusion", _covariance("diffusion", self.diffusion, n))
+        _check_affine(self)
+        object.__setattr__(self, "diffusion", _covariance("diffusion", self.diffusion, self.matrix.shape[0]))
 
 
 @dataclass(frozen=True)
@@ -348,7 +357,10 @@ def equilibrium(sde: LinearSDE, p: int, *, dt: float = 0.0) -> Kernel:
     M, Q = sde.matrix[:d, :d], sde.diffusion[:d, :d]
     rate = np.linalg.eigvals(M)
     if rate.real.max() >= 0 or (dt > 0 and np.abs(1 + dt * rate).max() >= 1):
-        raise ValueError(f"training has no equilibrium at dt = {dt}: its rates are {np.round(rate, 6)}")
+        raise ValueError(
+            f"training has no equilibrium at dt = {dt} and p = {p}: the rates of the first {d} coordinates are "
+            f"{np.round(rate, 6)}"
+        )
     matrix, shift, cov = np.zeros((n, n)), np.zeros(n), np.zeros((n, n))
     matrix[d:, d:] = np.eye(n - d)
     matrix[:d, d:] = -np.linalg.solve(M, sde.matrix[:d, d:])
@@ -508,6 +520,11 @@ class Mixture:
     means : ndarray, shape (K, n)
     covs : ndarray, shape (K, n, n)
 
+    Raises
+    ------
+    ValueError
+        If the shapes do not agree, a weight is negative, or they do not sum to 1 within 10⁻⁹.
+
     Examples
     --------
     >>> import numpy as np
@@ -525,9 +542,14 @@ class Mixture:
         k, n = means.shape[-2:]
         if weights.shape != (k,) or means.ndim != 2:
             raise ValueError(f"weights has shape {weights.shape}, means {means.shape}; they must be (K,) and (K, n)")
+        if not abs(weights.sum() - 1) <= 1e-9:
+            raise ValueError(f"weights sum to {weights.sum():g}; those of a mixture sum to 1")
         object.__setattr__(self, "weights", weights)
         object.__setattr__(self, "means", means)
-        object.__setattr__(self, "covs", check_array("covs", self.covs, shape=(k, n, n)))
+        covs = check_array("covs", self.covs)
+        if covs.shape != (k, n, n):
+            raise ValueError(f"means has shape {means.shape}, covs {covs.shape}; they must be (K, n) and (K, n, n)")
+        object.__setattr__(self, "covs", covs)
 
     @property
     def mean(self) -> Array:
@@ -559,11 +581,16 @@ def averaged_mixture(
     fitness : QuadraticFitness
         The effective fitness on h.
     sigma, time, beta : float
-        Each at least 0.
+        Each at least 0; time at most 10⁶, for it takes more than so many generations.
 
     Returns
     -------
     Mixture
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range, or selection is not integrable: see `select`.
 
     Examples
     --------
@@ -731,7 +758,7 @@ def replicator_mutator(
     mean, variance : array_like
         m₀ and v₀ ≥ 0, broadcast against each other and the times.
     curvature, sigma : float
-        c > 0, σ > 0.
+        c > 0, σ ≥ 10⁻¹⁵⁰.
     centre : float
         h*.
     time : array_like
@@ -740,6 +767,12 @@ def replicator_mutator(
     Returns
     -------
     mean, variance : ndarray
+        Of the shape that mean, variance and time broadcast to.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range, or the shapes do not broadcast.
 
     Examples
     --------

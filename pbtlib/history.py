@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
 from pbtlib import evolution
 from pbtlib.checks import check_number
 from pbtlib.evolution import Jump
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 __all__ = ["History"]
 
@@ -89,6 +91,8 @@ class History:
         they had diverged. Leading axes are called replicate. The last axis of h is called hyperparameter, that of θ
         parameter, that of other fields after the field.
         """
+        import xarray as xr
+
         if not self._updates:
             raise ValueError("the history is empty: no update has been observed")
         axes = {"h": ("hyperparameter",), "theta": ("parameter",), "fitness": (), "parent": ()}

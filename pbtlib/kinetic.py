@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 
-from pbtlib.averaged import Grid, jump, march, mutation_kernel, tabulate
+from pbtlib.averaged import Grid, check_operator, march, mutation_kernel, tabulate, unchecked_jump
 from pbtlib.checks import check_array, check_memory, check_number
 from pbtlib.evolution import Rule
 
@@ -314,14 +314,15 @@ def solve(mass: Array, model: Model, times: ArrayLike, *, dt: float = 0.01, epsi
     """
     check_number("epsilon", epsilon, minimum=0, open_minimum=True)
     check_number("dt", dt, minimum=0, maximum=1, open_minimum=True)
+    start, fitness, kernels = check_operator(_check_law(mass, model), model.fitness, [model.kernel])
     factors: dict[float, _Resolvent] = {}
 
     def step(law: Array, length: float) -> Array:
         if length not in factors:
             factors[length] = _factor(model, length / epsilon)
-        return _resolve(factors[length], jump(law, model.fitness, model.rule, [model.kernel], length))
+        return _resolve(factors[length], unchecked_jump(law, fitness, model.rule, kernels, length))
 
-    return march(_check_law(mass, model), times, dt, step)
+    return march(start, times, dt, step)
 
 
 def algorithm_1(
@@ -358,9 +359,9 @@ def algorithm_1(
     if inner_time is not None:
         check_number("inner_time", inner_time, minimum=0)
     check_number("tau", tau, minimum=0, maximum=1, open_minimum=True)
-    train = propagator(model, tau if inner_time is None else inner_time)
-    laws = [_check_law(mass, model)]
+    start, fitness, kernels = check_operator(_check_law(mass, model), model.fitness, [model.kernel])
+    train, laws = propagator(model, tau if inner_time is None else inner_time), [start]
     for _ in range(int(n_updates)):
         trained = np.matmul(train, laws[-1].T[:, :, None])[:, :, 0].T
-        laws.append(jump(trained, model.fitness, model.rule, [model.kernel], tau))
+        laws.append(unchecked_jump(trained, fitness, model.rule, kernels, tau))
     return np.array(laws)

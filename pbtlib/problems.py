@@ -701,21 +701,25 @@ def read_only(*arrays: Array) -> tuple[Array, ...]:
 
 def _compare_gradient(problem: AnyProblem, theta: Array, h: Array, gradient: Array) -> list[str]:
     """What is wrong with a gradient: central differences of two widths, and their difference as the error."""
+    largest = max(1.0, np.abs(theta).max(), np.abs(h).max())
     step = 1e-4 * np.maximum(1.0, np.abs(theta))
+    here, rounding = np.asarray(problem.loss(*read_only(theta, h))), np.zeros_like(theta)
 
     def differences(width: Array) -> Array:
         slope = np.empty_like(theta)
         for j in range(theta.shape[1]):
             shift = np.zeros_like(theta)
             shift[:, j] = width[:, j]
-            ends = (np.asarray(problem.loss(*read_only(theta + sign * shift, h))) for sign in (1, -1))
-            slope[:, j] = (next(ends) - next(ends)) / (2 * width[:, j])
+            ends = [np.asarray(problem.loss(*read_only(theta + sign * shift, h))) for sign in (1, -1)]
+            slope[:, j] = (ends[0] - ends[1]) / (2 * width[:, j])
+            # of the loss, and of what it is a function of: a loss that is 0 at a minimum has no digits of its own
+            steep = np.abs(ends - here).max(0) / width[:, j]
+            rounding[:, j] = 1e-15 * (np.abs(ends).max() + largest * steep) / width[:, j]
         return slope
 
     wide, narrow = differences(step), differences(step / 2)
     slope = narrow + (narrow - wide) / 3
     size = max(np.abs(slope).max(), np.abs(gradient).max())
-    rounding = 1e-15 * np.abs(problem.loss(*read_only(theta, h))).max() / step
     tolerance = 1e-6 * size + np.abs(narrow - wide) + 100 * rounding
     if (np.abs(gradient - slope) <= tolerance).all():
         return []

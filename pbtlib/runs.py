@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from pbtlib.checks import LARGEST
+
 __all__ = ["UNKNOWN", "read", "summary"]
 
 UNKNOWN = -1
@@ -101,7 +103,8 @@ def read(
     xarray.Dataset
         Dimensions ``trial`` (coordinate: the names, in order of creation) and ``interval`` (from 1).
 
-        - ``score`` (trial, interval): NaN where there is none or it is no number; more is better.
+        - ``score`` (trial, interval): NaN where there is none, it is no number, or beyond 10¹⁵⁰ in size, as those of
+          trials that diverge are; more is better.
         - ``time`` (trial, interval): as reported; NaN where there is no result.
         - ``parent`` (trial, interval): position of the trial that it was copied from after the interval, itself if it
           went on, −1 if unknown.
@@ -545,6 +548,13 @@ def _labelled(trials: dict[str, list[_Row]], mode: str, layout: str, counted: _C
         if rows and column[i][-1] + 1 < shape[1]:
             counted.add("trial that ended early", f"{names[i]}: {len(rows)} of {shape[1]} results")
     arrays = {key: _typed(cells) for key, cells in values.items()}
+    for key, cells in arrays.items():
+        if cells.dtype.kind == "f" and (beyond := np.abs(cells) > LARGEST).any():
+            cells[beyond] = np.nan
+            for i, k in np.argwhere(beyond):
+                counted.add(
+                    f"hyperparameter beyond {LARGEST:g} in size, unknown", f"{key} of {names[i]}, result {k + 1}"
+                )
     constant = {key: _only(cells) for key, cells in arrays.items() if _only(cells) is not None}
     differ = [key for key in keys if key not in constant]
     clash = sorted({"score", "time", "parent", "trial", "interval"} & set(differ))
@@ -619,7 +629,7 @@ def _value(cell: Any) -> Any:
 def _number(cell: Any) -> float | None:
     try:
         return float(cell)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 
@@ -633,5 +643,8 @@ def _score(cell: Any, place: str, counted: _Counted) -> float:
     value = _number(cell)
     if value is None or not math.isfinite(value):
         counted.add("score that is no finite number, NaN", place)
+        return math.nan
+    if abs(value) > LARGEST:
+        counted.add(f"score beyond {LARGEST:g} in size, whose trial diverged, NaN", place)
         return math.nan
     return value

@@ -22,13 +22,14 @@ from numba import njit
 from numpy.typing import NDArray
 
 from pbtlib.bilevel import log_mean_exp
-from pbtlib.checks import check_array, check_number
+from pbtlib.checks import as_real, check_array, check_number
 from pbtlib.normals import COMPILE, draw_key, fill
 from pbtlib.parallel import in_blocks, processors
 from pbtlib.problems import AnyProblem, Himmelblau, LinearGaussian, Quadratic, noise_covariance, read_only
 from pbtlib.values import ASIDE
 
 __all__ = [
+    "EulerChain",
     "EulerMaruyama",
     "ExactOU",
     "GibbsDraw",
@@ -275,6 +276,74 @@ class EulerMaruyama:
 
 
 @dataclass(frozen=True)
+class EulerChain:
+    r"""The n steps of `EulerMaruyama` under a linear drift, drawn as the one Gaussian step that they compose to.
+
+    :math:`\theta \leftarrow \bar\theta + M^n(\theta - \bar\theta) + s\,C^{1/2}\xi` with :math:`M = I - A\,\Delta t`
+    and :math:`C = \Delta t\sum_{k<n} M^k\Sigma M^k`: to the letter the law of the last state, the bias of the steps
+    included, at the price of one step. What lies between is not made, so the fitness is recorded at the end alone.
+
+    Attributes
+    ----------
+    problem : Quadratic or LinearGaussian
+        Exactly, as for `ExactOU`.
+    dt : float
+        Time step Δt > 0 of the scheme.
+    steps : int
+        Number n of its steps, at least 1.
+    threads : int, optional
+        As in `EulerMaruyama`.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range. When called: if the steps are so long that they grow beyond all numbers.
+
+    Examples
+    --------
+    >>> from pbtlib.evolution import stream
+    >>> from pbtlib.problems import Quadratic
+    >>> train = EulerChain(Quadratic(1), dt=0.01, steps=100)
+    >>> state, _ = train(Particles([[3.0], [3.0]], [[0.0, 0.0], [1.0, 0.0]]), stream(0, 0, "train"))
+    >>> state.theta.round(3).tolist()      # (1 - 0.02)^100 of the way is left
+    [[0.398], [1.265]]
+    """
+
+    problem: Quadratic | LinearGaussian
+    _: KW_ONLY
+    dt: float
+    steps: int
+    threads: int | None = field(default=None, compare=False, metadata=ASIDE)
+
+    def __post_init__(self) -> None:
+        EulerMaruyama(self.problem, dt=self.dt, steps=self.steps, threads=self.threads)
+        _check_linear(self.problem)
+
+    def _composed(self) -> tuple[Array, Array]:
+        """The matrix of the composed step and its covariance, by repeated squaring."""
+        d, n = self.problem.d, int(self.steps)
+        Sigma = np.eye(d) if isinstance(self.problem, Quadratic) else self.problem.Sigma
+        matrix, covariance = np.eye(d), np.zeros((d, d))
+        step, spread = np.eye(d) - self.dt * _drift_matrix(self.problem), self.dt * Sigma
+        with np.errstate(over="ignore", invalid="ignore"):
+            while n:
+                if n % 2:
+                    matrix, covariance = step @ matrix, step @ covariance @ step.T + spread
+                step, spread, n = step @ step, step @ spread @ step.T + spread, n // 2
+        if not np.isfinite([matrix, covariance]).all():
+            raise ValueError(f"dt is {self.dt}; {self.steps} steps of this length grow beyond all numbers")
+        return matrix, covariance
+
+    def __call__(self, state: S, rng: np.random.Generator) -> tuple[S, Trace]:
+        """Train each agent, ``(state, rng) -> (state, trace)``."""
+        matrix, covariance = self._composed()
+        isotropic = isinstance(self.problem, Quadratic)
+        root = np.linalg.cholesky(covariance[:1, :1] if isotropic else covariance).astype(np.float64)
+        one = EulerMaruyama(self.problem, dt=self.dt, steps=1, threads=self.threads)
+        return _run(one, _compiled(self.problem, matrix, root, 0.0), state, rng)
+
+
+@dataclass(frozen=True)
 class ExactOU:
     r"""The exact transition of a linear drift over this time: no discretisation error, whatever the step.
 
@@ -313,11 +382,7 @@ class ExactOU:
 
     def __post_init__(self) -> None:
         _check_training(self, "time")
-        if type(self.problem) not in (Quadratic, LinearGaussian):
-            raise TypeError(
-                f"problem is {self.problem!r}; an exact transition needs a gradient known to be linear, so exactly a "
-                "Quadratic or LinearGaussian, no subclass; EulerMaruyama trains any problem"
-            )
+        _check_linear(self.problem)
 
     def __call__(self, state: S, rng: np.random.Generator) -> tuple[S, Trace]:
         """Train each agent, ``(state, rng) -> (state, trace)``."""
@@ -644,6 +709,14 @@ def _noise(amplitude: Array, root: Array, key: np.uint64, agent: int, d: int) ->
         start += 4
 
 
+def _check_linear(problem: Any) -> None:
+    if type(problem) not in (Quadratic, LinearGaussian):
+        raise TypeError(
+            f"problem is {problem!r}; an exact transition needs a gradient known to be linear, so exactly a "
+            "Quadratic or LinearGaussian, no subclass; EulerMaruyama trains any problem"
+        )
+
+
 def _drift_matrix(problem: Quadratic | LinearGaussian) -> Array:
     return problem.A if isinstance(problem, LinearGaussian) else 2.0 * np.eye(problem.d)
 
@@ -652,7 +725,7 @@ def _check_agents(state: Any) -> None:
     for f in fields(state):
         value = getattr(state, f.name)
         if not isinstance(value, np.ndarray):
-            object.__setattr__(state, f.name, check_array(f.name, value))
+            object.__setattr__(state, f.name, as_real(f.name, value))
         elif value.dtype.kind not in "fiu":
             raise TypeError(f"{f.name} is an array of {value.dtype}; it must hold real numbers")
     theta, h = np.shape(state.theta), np.shape(state.h)

@@ -109,6 +109,8 @@ def test_algorithm_2_and_what_is_minimised():
         ({"box": ([-1, -1, -1], 1), "h": [[0.0, 0.0]]}, "lower of the box has 3 entries; h has p = 2"),
         ({"sigma": [0.1, 0.1, 0.1]}, "sigma has 3 entries; h has p = 2"),
         ({"n_agents": 0}, "n_agents is 0"),
+        ({"theta": np.ones((5, 2)), "h": np.ones((6, 2))}, r"theta has shape \(5, 2\), h \(6, 2\)"),
+        ({"theta": np.ones((5, 6, 2)), "h": np.ones((4, 6, 2))}, r"theta has shape \(5, 6, 2\), h \(4, 6, 2\)"),
         ({"maximise": True, "diverged": "hide"}, "diverged is 'hide'"),
     ],
 )

@@ -11,6 +11,8 @@ from scipy.stats import norm
 
 from pbtlib import averaged as A  # noqa: N812
 from pbtlib import gaussian as G  # noqa: N812
+from pbtlib import kinetic as K  # noqa: N812
+from pbtlib.checks import check_array
 from pbtlib.estimates import fit_rate
 from pbtlib.evolution import GaussianMutation, Gibbs, Removal, Selection, Truncation, copy
 
@@ -133,6 +135,36 @@ def test_neutral_fitness_only_spreads(name):
     rate = 0.2 if name == "truncation" else 1.0
     assert after @ GRID.points == pytest.approx(0, abs=1e-10)
     assert after @ GRID.points**2 == pytest.approx(0.25 + rate * 2.0 * 0.09, rel=1e-6)
+
+
+def test_matrices_may_come_from_a_generator():
+    law, exponent, blur = bump(), hill(), A.mutation_kernel(GRID, 0.3)
+    for call in (lambda k: A.semigroup(law, exponent, k, 1.0), lambda k: A.solve(law, exponent, Gibbs(), k, 0.1)):
+        np.testing.assert_array_equal(call(iter([blur])), call([blur]))
+
+
+@pytest.mark.parametrize(
+    "march",
+    [
+        lambda model: A.solve(bump(), hill(), Gibbs(), [model.kernel], 1.0, dt=0.02),
+        lambda model: A.semigroup(bump(), hill(), [model.kernel], 20.0),
+        lambda model: K.solve(model.equilibrium / 200, model, 1.0, dt=0.02),
+        lambda model: K.algorithm_1(model.equilibrium / 200, model, 50, tau=0.02),
+    ],
+)
+def test_what_does_not_change_is_checked_once_however_many_steps_are_taken(march, monkeypatch):
+    """A check of a matrix at each step would cost as much as the step itself."""
+    theta = A.Grid(-3.0, 3.0, 9)
+    model = K.model(
+        theta, GRID, loss=lambda x, h: (x - h) ** 2, fitness=lambda x, h: -(x**2), noise=1.0, sigma=0.3, rule=Gibbs()
+    )
+    seen = []
+    for module in (A, K):
+        monkeypatch.setattr(
+            module, "check_array", lambda name, *a, **k: (seen.append(name), check_array(name, *a, **k))[1]
+        )
+    march(model)
+    assert len(seen) < 12
 
 
 def test_solver_has_order_two_and_euler_has_not():
@@ -404,7 +436,7 @@ def spoilt(values, entry):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: A.Grid(1.0, 0.0, 10), r"upper is 0\.0"),
+        (lambda: A.Grid(1.0, 0.0, 10), r"lower is 1\.0 and upper 0\.0"),
         (lambda: A.Grid(0.0, 1.0, 1), "n is 1"),
         (lambda: A.mutation_kernel(GRID, -0.1), r"sigma is -0\.1"),
         (lambda: A.mutation_kernel(GRID, 0.02), "less than the grid step.*at least 500 cells"),
@@ -414,7 +446,7 @@ def spoilt(values, entry):
         (lambda: A.tabulate(lambda h: np.full(h.shape, np.nan), GRID), "function contains nan"),
         (lambda: A.jump(bump(), hill()[:-1], Gibbs(), [np.eye(200)], 1.0), "fitness has shape"),
         (lambda: A.jump(bump(), hill(), Gibbs(), [np.eye(5)], 1.0), "kernels has one of shape"),
-        (lambda: A.jump(bump(), hill(), Gibbs(), [], 1.0), r"kernels is \[\]"),
+        (lambda: A.jump(bump(), hill(), Gibbs(), [], 1.0), "kernels has 0 entries"),
         (lambda: A.jump(bump(), hill(), Gibbs(), [np.eye(200)], 1.5), r"tau is 1\.5"),
         (lambda: A.jump(bump(), hill(), lambda f, m: (-m, m), [np.eye(200)], 1.0), "gain of the rule contains -"),
         (lambda: A.jump(bump(), hill(), lambda f, m: (m, m * np.nan), [np.eye(200)], 1.0), "loss of the rule contains"),
@@ -422,6 +454,10 @@ def spoilt(values, entry):
         (lambda: A.solve(bump(), hill(), Gibbs(), [np.eye(200)], -1.0), "times contains -1"),
         (lambda: A.solve(bump(), hill(), Gibbs(), [np.eye(200)], 3.0, dt=1.5), r"dt is 1\.5"),
         (lambda: A.replicator_mutator(bump(), hill(), [GRID], 0.5, 1.0, dt=1e-3), "less than the grid step"),
+        (
+            lambda: A.replicator_mutator(bump(), hill(), [GRID, GRID], 0.5, 1.0, dt=0.5),
+            r"grids have \(200, 200\) cells",
+        ),
         (lambda: A.steady_state(spoilt(hill(), np.nan), [np.eye(200)]), "exponent contains nan"),
         *(
             (lambda call=call, law=law, fitness=fitness: call(law, fitness), message)

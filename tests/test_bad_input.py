@@ -23,8 +23,9 @@ from pbtlib import (
     training,
 )
 from pbtlib.cartpole import experiment, setting
+from pbtlib.checks import as_real, check_array, check_number
 from pbtlib.evolution import Box, Gibbs
-from pbtlib.studies import chaos, equivalence, frozen, ray_tune, wells
+from pbtlib.studies import chaos, cluster, digits, equivalence, frozen, ray_tune, wells
 
 GRID = averaged.Grid(-2.0, 2.0, 9)
 BLUR = averaged.mutation_kernel(GRID, 0.6)
@@ -174,6 +175,18 @@ CALLS = {
     frozen.local_mean: {"returns": [10, 20, 30, 0], "low": 0.0, "high": 25.0},
     frozen.relaxation_time: {"times": [0.0, 1.0, 2.0], "curve": [5.0, 3.0, 1.0], "level": 1.0, "tolerance": 0.2},
     frozen.window_errors: {"estimate": [1.0, 3.0], "reference": [1.0, 1.0]},
+    cluster.Size: {"workers": 2, "tasks": 20, "seconds": 0.02},
+    digits.Setting: {
+        "updates": 20,
+        "readings": 4,
+        "steps": 10,
+        "batch": 8,
+        "hidden": 32,
+        "q": 0.2,
+        "sigma": 0.2,
+        "train": 300,
+        "valid": 300,
+    },
     ray_tune.Design: {"trials": 32, "intervals": 10, "quantile": 0.25},
     wells.Setting: {
         "agents": 10,
@@ -187,6 +200,7 @@ CALLS = {
         "replicates": 100,
     },
     wells.basin: {"theta": [[3.0, 2.0], [-2.8, 3.1]]},
+    training.EulerChain: {"problem": QUADRATIC, "dt": 0.01, "steps": 5},
     training.EulerMaruyama: {"problem": QUADRATIC, "dt": 0.01, "steps": 5, "window": 2, "path_every": 1},
     training.ExactOU: {"problem": QUADRATIC, "time": 0.5, "steps": 2, "window": 1, "path_every": 1},
     training.GibbsDraw: {"problem": QUADRATIC, "window": 2},
@@ -225,6 +239,9 @@ def odd_arrays(good):
         yield "empty", a[..., :0], True
         yield "longer", np.concatenate([a, a[..., :1]], -1), False
         yield "shorter", a[..., :-1], False
+    if a.ndim > 1:
+        yield "with a row more", np.concatenate([a, a[..., :1, :]], -2), False
+        yield "with a row less", a[..., :-1, :], a.shape[-2] == 1
     yield "with another axis", np.stack([a, a, a]), False
     yield "of objects", np.full(a.shape, object()), True
     yield "complex", a * (1 + 1j), True
@@ -273,20 +290,23 @@ def numbers(answer):
         yield array.astype(float).ravel() if array.dtype.kind in "fiub" else np.array([np.nan])
 
 
-def fault(function, arguments, hopeless, extreme):
-    """What is wrong with how a call ends, or nothing."""
-    known = re.compile(rf"\b({'|'.join(inspect.signature(function).parameters)})\b")
+def fault(function, arguments, hopeless, extreme, changed=None):
+    """What is wrong with how a call ends, or nothing; a message names the argument that was changed, or its partner."""
+    names = PARTNERS.get((function, changed), {changed}) if changed else inspect.signature(function).parameters
+    known = re.compile(rf"\b({'|'.join(names)})\b")
     try:
         with np.errstate(all="ignore"):
             answer = function(**arguments)
     except problems.ProblemError:
         return None  # it names the problem's function
     except (TypeError, ValueError) as error:
-        return None if known.search(str(error)) else f"{type(error).__name__} names no argument: {error}"
+        return None if known.search(str(error)) else f"{type(error).__name__} does not name the argument: {error}"
     except Exception as error:  # any other is a fault, whatever it is
         return f"{type(error).__name__}: {error}"
     if hopeless:
         return f"was taken for {answer!r}"
+    if function in UNKNOWN:
+        answer = UNKNOWN[function](answer)
     found = np.concatenate([np.empty(0), *numbers(answer)])
     if np.isnan(found).any() or (np.isinf(found).any() and not extreme):
         return f"gave {answer!r} without a word"
@@ -295,15 +315,25 @@ def fault(function, arguments, hopeless, extreme):
 
 DIVERGED = {training.Particles, training.UnderdampedParticles}
 """What holds NaN and infinite agents on purpose: see `pbtlib.evolution.diverged`."""
-UNKNOWN = {bilevel.Assumption9, estimates.fit_rate, frozen.latest, frozen.local_mean, frozen.relaxation_time}
-"""What says "unknown" or "never" by a value that is not finite, as its text explains."""
+UNKNOWN = {
+    bilevel.Assumption9: lambda it: it if it.c_u < np.inf else dataclasses.replace(it, c_u=it.c_l),
+    estimates.fit_rate: lambda rate: (rate.slope, rate.intercept),
+    frozen.latest: lambda window: window[~np.isnan(window)],
+    frozen.local_mean: lambda mean: mean[~np.isnan(mean)],
+    frozen.relaxation_time: lambda time: time[time < np.inf],
+}
+"""What says "unknown" or "never" by a value that is not finite, as its text explains: the answer without that value."""
+PARTNERS = {
+    (bilevel.pressure, "delta"): {"delta", "ball_mass"},
+    (bilevel.pressure_without_growth, "delta"): {"delta", "ball_mass"},
+}
+"""What a message may name in place of the argument that was changed: the mass of a ball whose radius follows from δ."""
 EACH = pytest.mark.parametrize("function", CALLS, ids=lambda f: f"{f.__module__.removeprefix('pbtlib.')}.{f.__name__}")
 
 
 @EACH
 def test_a_sound_call_is_answered(function):
-    if function not in UNKNOWN:
-        assert fault(function, CALLS[function], hopeless=False, extreme=False) is None
+    assert fault(function, CALLS[function], hopeless=False, extreme=False) is None
 
 
 @EACH
@@ -312,9 +342,8 @@ def test_odd_input_is_named_or_answered(function):
     for what, arguments, hopeless in odd_calls(function, CALLS[function]):
         if function in DIVERGED and re.search(r"with (nan|-?inf)", what):
             continue
-        if function in UNKNOWN and not hopeless:
-            continue
-        if said := fault(function, arguments, hopeless, extreme="e+308" in what or "e-308" in what or "inf" in what):
+        extreme = "e+308" in what or "e-308" in what or "inf" in what
+        if said := fault(function, arguments, hopeless, extreme, changed=what.split()[0]):
             found[what] = said[:150]
     assert not found
 
@@ -378,10 +407,43 @@ def test_no_public_function_of_the_method_is_left_out():
     [
         (lambda x: np.log(np.asarray(x)), "without a word"),
         (lambda x: 1 / 0, "ZeroDivisionError"),
-        (lambda x: float("text"), "names no argument"),
+        (lambda x: float("text"), "does not name the argument"),
         (lambda x: 1.0, "was taken for"),
     ],
 )
 def test_faults_are_found(broken, said):
-    found = [fault(broken, arguments, hopeless, False) for _, arguments, hopeless in odd_calls(broken, {"x": 1.0})]
+    calls = odd_calls(broken, {"x": 1.0})
+    found = [fault(broken, arguments, hopeless, False, changed="x") for _, arguments, hopeless in calls]
     assert any(said in (one or "") for one in found)
+
+
+@pytest.mark.parametrize(
+    "odd", [10**5000, -(10**5000), [10**5000], [[1.0], [10**5000]]], ids=["n", "-n", "[n]", "rags"]
+)
+@pytest.mark.parametrize("check", [check_number, check_array, as_real])
+def test_an_integer_that_python_refuses_to_print_is_named(check, odd):
+    with pytest.raises(
+        (TypeError, ValueError), match=r"^size (is too large, of 5001 digits|is a list|contains|is \[\[).*must be"
+    ):
+        check("size", odd)
+
+
+def test_what_is_too_large_is_told_the_largest():
+    with pytest.raises(ValueError, match=r"^size contains 1e\+151; entries must be at most 1e\+150 in size$"):
+        check_array("size", [1.0, 1e151])
+
+
+def test_a_message_about_another_argument_is_found():
+    def halved(x, y):
+        check_number("y", y, maximum=x)
+        return x - y
+
+    assert fault(halved, {"x": 1.0, "y": 2.0}, hopeless=False, extreme=False, changed="y") is None
+    assert "does not name" in fault(halved, {"x": 1.0, "y": 2.0}, hopeless=False, extreme=False, changed="x")
+
+
+@pytest.mark.parametrize("change", [{"returns": [np.nan, 1.0]}, {"age": np.inf}, {"m": 0}])
+def test_unknown_is_no_excuse_for_bad_input(change):
+    arguments = CALLS[frozen.latest] | change
+    assert fault(frozen.latest, arguments, hopeless=True, extreme=False, changed=next(iter(change))) is None
+    assert fault(lambda **_: np.array([np.nan]), arguments, hopeless=False, extreme=False), "NaN of others is none"

@@ -1,13 +1,17 @@
 """The notebooks, their twins, the ledger and the set-up files agree; what is stored is what a new run gives."""
 
+import ast
 import csv
 import dataclasses
+import hashlib
 import json
 import re
 import subprocess
 import sys
 import tomllib
+import zipfile
 from contextlib import nullcontext
+from functools import cache
 from html import escape
 from pathlib import Path
 
@@ -18,6 +22,7 @@ import yaml
 from jupyter_book.config import validate_yaml
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import run
 from book import build
@@ -42,7 +47,7 @@ from book.execute import (
 )
 from book.ledger import from_notebooks
 from book.ledger import pages as ledger_page
-from pbtlib.claims import ledger
+from pbtlib.claims import COMPUTED, ledger
 
 CHAPTER = pytest.mark.parametrize("name", names())
 
@@ -385,6 +390,19 @@ def test_the_graph_of_claims_goes_from_left_to_right_and_leaves_none_out():
     assert drawn.count("<path") == sum(len(record.depends) for record in ledger().values())
 
 
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ('claim("em-weak-order", measured=1)', ["em-weak-order"]),
+        ('for name in ("em-weak-order", "viridis"):\n    claim(name, measured=1)', ["em-weak-order"]),
+        ('print("em-weak-order")', []),
+    ],
+)
+def test_a_claim_has_its_place_also_if_a_cell_goes_over_a_list_of_them(source, found):
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    assert [*ledger_page.places({"x": notebook}).claims] == found
+
+
 def test_claims_that_rest_on_each_other_are_noticed():
     first, second, *_ = ledger().values()
     records = {
@@ -400,12 +418,39 @@ def test_every_result_of_our_own_has_its_place_on_the_page_of_findings(shown):
         assert (f'"claims.html#ledger-{record.id}"' in shown["findings"]) == ("this book" in record.source)
 
 
-def test_tests_named_in_the_ledger_exist():
-    for record in ledger().values():
-        if record.test:
-            path, _, function = record.test.partition("::")
-            assert (ROOT / path).is_file(), record.id
-            assert not function or f"\ndef {function.split('[')[0]}(" in (ROOT / path).read_text(), record.id
+@cache
+def functions_in(path):
+    """Source of a file of tests, and the names of its functions."""
+    source = path.read_text() if path.is_file() else ""
+    return source, {node.name for node in ast.parse(source).body if isinstance(node, ast.FunctionDef)}
+
+
+def without_a_test(records):
+    """The computed claims that name no test, or one that does not exist: file, function, and the case in brackets."""
+    missing = []
+    for record in records:
+        path, _, name = record.test.partition("::")
+        function, _, case = name.rstrip("]").partition("[")
+        source, functions = functions_in(ROOT / path)
+        exists = function.startswith("test_") and function in functions and (not case or f'"{case}"' in source)
+        if not exists and (record.test or record.status in COMPUTED):
+            missing.append(record.id)
+    return missing
+
+
+def test_every_computed_claim_names_a_test_that_exists():
+    assert without_a_test(ledger().values()) == []
+
+
+@pytest.mark.parametrize(
+    "test",
+    ["", "test_book.py", "nowhere.py::test_it", "test_book.py::test_nobody", "test_book.py::ROOT",
+     "test_book.py::test_every_computed_claim_names_a_test_that_exists[none" + " such]"],
+)  # fmt: skip
+def test_a_claim_without_a_test_is_noticed(test):
+    record = next(record for record in ledger().values() if record.status in COMPUTED)
+    assert without_a_test([record]) == []
+    assert without_a_test([dataclasses.replace(record, test=test and f"tests/{test}")]) == [record.id]
 
 
 def test_the_table_of_contents_holds_every_page():
@@ -451,9 +496,20 @@ def test_launch_links_follow_the_one_address(address, tmp_path):
 # ---------------------------------------------------------------------------------------------- set-up files
 
 
+def pins(text):
+    """From each line of a lock that pins a version to the hashes below it."""
+    parts = re.split(r"^(?=[^\s#])", text, flags=re.MULTILINE)[1:]
+    return {
+        part.partition("\n")[0].rstrip(" \\"): re.findall(r"^ +--hash=sha256:([0-9a-f]{64})\b", part, re.M)
+        for part in parts
+    }
+
+
 def lock():
-    lines = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
-    return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in (line.split("==") for line in lines)}
+    """Names and versions that the lock has for this system and Python, and torch, which Linux gets apart."""
+    found = [Requirement(line) for line in pins(run.LOCK.read_text())]
+    here = [one for one in found if one.name == "torch" or not one.marker or one.marker.evaluate()]
+    return {canonicalize_name(one.name): str(one.specifier).removeprefix("==") for one in here}
 
 
 def test_lock_holds_what_pyproject_asks_for_and_is_what_is_installed():
@@ -462,24 +518,56 @@ def test_lock_holds_what_pyproject_asks_for_and_is_what_is_installed():
     asked = [Requirement(r) for group in [project["dependencies"], *extras] for r in group]
     locked = lock()
     for requirement in asked:
-        assert locked[re.sub(r"[-_.]+", "-", requirement.name).lower()] in requirement.specifier, requirement
+        assert locked[canonicalize_name(requirement.name)] in requirement.specifier, requirement
     listed = subprocess.run(
         [sys.executable, "-m", "pip", "list", "--format=json"], capture_output=True, text=True, check=True
     )
-    installed = {
-        re.sub(r"[-_.]+", "-", p["name"]).lower(): p["version"].partition("+")[0] for p in json.loads(listed.stdout)
-    }
+    installed = {canonicalize_name(p["name"]): p["version"].partition("+")[0] for p in json.loads(listed.stdout)}
     assert {name: installed.get(name) for name in locked} == locked
 
 
 def test_lock_is_portable():
-    text = (ROOT / "requirements.lock").read_text()
+    text = run.LOCK.read_text()
     assert not re.search(r"nvidia|cuda|\+cpu|https?:|--index|--find-links| @ ", text)
+    elsewhere = [one for one in map(Requirement, pins(text)) if one.marker and "linux" in str(one.marker)]
+    assert [one.name for one in elsewhere] == ["torch"], "whose builds for Linux are a choice"
+
+
+def without_hash(text):
+    return [line for line, hashes in pins(text).items() if not hashes]
+
+
+def test_every_pin_of_the_lock_has_its_hashes():
+    text = run.LOCK.read_text()
+    assert not without_hash(text)
+    bare = re.sub(r"^(numpy==\S+) \\\n( +--hash.*\n)+", r"\1\n", text, flags=re.MULTILINE)
+    assert without_hash(bare) == [f"numpy=={lock()['numpy']}"], "the companion"
+
+
+def test_a_file_that_is_not_the_locked_one_is_refused(tmp_path):
+    """A wheel under a locked name and version, but with other contents: pip takes it only if the lock had its hash."""
+    version = lock()["six"]
+    wheel = tmp_path / f"six-{version}-py2.py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as file:
+        file.writestr(f"six-{version}.dist-info/METADATA", f"Metadata-Version: 2.1\nName: six\nVersion: {version}\n")
+        file.writestr(
+            f"six-{version}.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        file.writestr("six.py", "raise SystemExit('not what was locked')\n")
+    (locked,) = re.findall(r"^six==.*\n(?: +--hash.*\n)+", run.LOCK.read_text(), re.MULTILINE)
+    own = f"six=={version} --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n"
+    pip = [sys.executable, "-m", "pip", "download", "-q", "--isolated", "--no-index", "--find-links", str(tmp_path)]
+    for text, refused in ((locked, True), (own, False)):
+        (tmp_path / "lock").write_text(text)
+        words = [*pip, "-d", str(tmp_path / "out"), "-r", str(tmp_path / "lock")]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert ("DO NOT MATCH THE HASHES" in done.stderr) == bool(done.returncode) == refused, done.stderr
 
 
 def test_environment_file_installs_the_lock_and_the_processor_build_of_torch():
     *conda, last = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
-    assert last == {"pip": ["-r requirements.lock", "-e ."]}
+    assert last == {"pip": ["-r requirements.lock"]}
+    assert "pip install --no-deps --no-build-isolation --editable ." in (ROOT / "postBuild").read_text()
     assert f"pytorch={lock()['torch']}=cpu*" in conda
     assert f"pip install torch=={lock()['torch']}`" in (ROOT / "README.md").read_text()
 
@@ -532,6 +620,17 @@ def test_fingerprint_follows_code_and_ignores_prose(monkeypatch, tmp_path):
     assert build.fingerprint(notebook) == before
     code_cells(notebook)[-1].source += "\n1 + 1"
     assert build.fingerprint(notebook) != before
+
+
+def test_fingerprint_follows_the_claims_but_not_which_test_they_name(monkeypatch):
+    """A claim's words are shown where it is measured; its test is shown by the build."""
+    name = next(name for name in names() if claims_of(stored(name)))
+    notebook, load = from_twin(TWINS / f"{name}.md"), build.tomllib.load
+    before = build.fingerprint(notebook)
+    for field, follows in (("test", False), ("statement", True)):
+        changed = lambda file, field=field: {k: {**v, field: "other"} for k, v in load(file).items()}  # noqa: E731
+        monkeypatch.setattr(build.tomllib, "load", changed)
+        assert (build.fingerprint(notebook) != before) == follows
 
 
 def test_fingerprint_follows_the_names_of_figures():

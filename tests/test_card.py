@@ -106,6 +106,14 @@ def test_a_card_says_how_far_its_verdict_reaches(drawn):
     assert 'class="control"' not in html, "it has no place beside the entry shown"
 
 
+def test_a_card_says_where_a_critical_value_comes_from(drawn):
+    numbers = {"measured": 1.4, "control": 2.5, "relation": "<=", "uncertainty": 0, "bound": 0}
+    assert "0.0010 by chance: the prediction is the largest of 999 that the model itself gave" in drawn(
+        "verified", **numbers, false_alarm=1e-3
+    )
+    assert "the model itself" not in drawn("verified", **numbers)
+
+
 def test_every_code_check_and_every_weak_word_of_the_ledger_is_one_of_a_computation():
     for record in ledger().values():
         assert record.status in claims.COMPUTED or (record.kind, record.bound) == ("science", "")

@@ -255,3 +255,35 @@ def test_a_control_is_shown_where_it_fails(book):
 )
 def test_numbers_are_said_to_two_digits_of_their_error(value, scale, said):
     assert claims.in_digits(value, scale) == said
+
+
+@pytest.mark.parametrize("bad", [0.0, 1.0, -0.1, np.nan])
+def test_a_false_alarm_that_is_no_probability_is_refused(bad, book):
+    with pytest.raises(ValueError, match="false_alarm"):
+        judge("two", measured=1, predicted=2, control=3, relation="<=", false_alarm=bad)
+
+
+@pytest.mark.parametrize("twice", [{"uncertainty": 0.1}, {"replicates": 8}])
+def test_what_chance_does_is_said_once(twice, book):
+    with pytest.raises(ValueError, match="only one can say what chance does"):
+        judge("two", measured=1, predicted=2, control=3, relation="<=", false_alarm=1e-3, **twice)
+
+
+def test_the_largest_of_999_draws_is_exceeded_once_in_a_thousand_and_the_verdict_says_so(book):
+    """Whatever the law: here Cauchy's, of which no normal tail says anything."""
+    rng = np.random.default_rng(3)
+    wrong = 0
+    for _ in range(4000):
+        draws = np.abs(rng.standard_cauchy(20))
+        found = judge(
+            "two", measured=draws[0], predicted=draws[1:].max(), control=1e9, relation="<=", false_alarm=1 / 20
+        )
+        wrong += found.outcome == "fails"
+    assert stats.binomtest(wrong, 4000, found.false_alarm).pvalue > 1e-6
+    assert (found.false_alarm, found.draws) == (0.05, 19)
+    found = judge("two", measured=2.3, predicted=6.8, control=9, relation="<=", false_alarm=1e-3)
+    assert found.false_alarm == 1e-3
+    assert "predicted at most 6.8, the largest of 999 that the model itself gave." in found.line
+    plain = judge("two", measured=2.3, predicted=6.8, control=9, relation="<=")
+    assert (plain.false_alarm, plain.draws) == (0, 0)
+    assert "largest" not in plain.line

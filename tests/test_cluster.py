@@ -7,6 +7,7 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import dask
 import joblib
 import numpy as np
 import pytest
@@ -103,3 +104,41 @@ def test_the_model_is_held_against_sizes_that_it_has_not_seen(tmp_path):
 def test_one_worker_is_no_cluster():
     with pytest.raises(ValueError, match="workers is 1"):
         cluster.Size(1, 20)
+
+
+@pytest.mark.parametrize("small", [[False, False, True], [False] * 3])
+def test_two_numbers_are_not_fitted_to_fewer_than_two_sizes(small):
+    columns = {"workers": [2, 2, 2], "tasks": [10, 20, 20], "seconds": [0.1, 0.1, 2.0], "small": small}
+    data = xr.Dataset({name: ("size", values) for name, values in columns.items()})
+    data["taken"] = (("size", "repeat"), [[2.5], [4.5], [20.5]])
+    with pytest.raises(ValueError, match=f"data has {sum(small)} small sizes; .* at least two"):
+        cluster.fit(data)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "repeats", "message"), [((), 1, "sizes is empty"), (cluster.SMALL, 0, "repeats is 0")]
+)
+def test_nothing_is_no_setting(sizes, repeats, message):
+    with pytest.raises(ValueError, match=message):
+        cluster.Setting(sizes, repeats)
+
+
+# ---------------------------------------------------------------------------------------------- wrong addresses
+
+
+@pytest.mark.slow
+def test_a_cluster_of_one_thread_is_refused_since_nothing_would_be_sent_to_it(tmp_path, capsys):
+    """Joblib computes in the client whatever it may do one by one."""
+    shape = {"n_workers": 1, "threads_per_worker": 1, "processes": False, "dashboard_address": ":0"}
+    with LocalCluster(**shape) as here, Client(here) as client:
+        address = client.scheduler_info()["address"]
+        assert command.main(["make", "wells", "--directory", str(tmp_path), "--dask", address]) == 1
+    assert f"--dask is {address!r}; its workers have 1 threads in all" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "127.0.0.1", "nonsense://here:1"])
+def test_an_address_without_a_scheduler_is_named(address, tmp_path, capsys):
+    with dask.config.set({"distributed.comm.timeouts.connect": "0.2s"}):
+        assert command.main(["make", "wells", "--directory", str(tmp_path), "--dask", address]) == 1
+    assert f"--dask is {address!r}; no scheduler answers there" in capsys.readouterr().err

@@ -12,6 +12,7 @@ import pytest
 import run
 from book import browser, summary
 from book.execute import ROOT
+from pbtlib.claims import COMPUTED, ledger
 from pbtlib.processor import instruction_sets
 
 # ---------------------------------------------------------------------------------------------- the browser
@@ -100,7 +101,7 @@ def test_debians_package_is_for_root_on_debian_only(monkeypatch):
 
 # ---------------------------------------------------------------------------------------------- the oldest processor
 
-LOCKED = f"numpy=={np.__version__}" in (ROOT / "requirements.lock").read_text().splitlines()
+LOCKED = f"\nnumpy=={np.__version__} " in run.LOCK.read_text()
 NAMED = pytest.mark.skipif(not LOCKED, reason="instruction sets have other names in another NumPy than the lock's")
 X86 = pytest.mark.skipif(run.platform.machine().lower() not in ("x86_64", "amd64"), reason="the baseline is x86-64's")
 ASK = "import json, pbtlib.processor as p; print(json.dumps(p.instruction_sets()))"
@@ -167,6 +168,19 @@ def test_the_end_says_what_failed_what_was_found_and_one_line_for_each_cause_of_
     assert lines[4].startswith("1 of 1 chapters ran under nbval and said what is stored; ")
     assert lines[5].startswith("1 chapters compared, ")
     assert len(lines) == 6
+
+
+def test_claims_that_were_not_reached_are_not_as_recorded(monkeypatch):
+    """After a failed cell a notebook holds the verdicts before it alone: the rest are counted all the same."""
+    due = {
+        name for name, record in ledger().items() if record.chapter == "04_convergence" and record.status in COMPUTED
+    }
+    verdicts = [{"id": name, "agrees": True} for name in sorted(due)[:2]]
+    monkeypatch.setattr(summary, "kept", lambda path: object())
+    monkeypatch.setattr(summary, "claims_of", lambda notebook: verdicts)
+    lines = summary.told(ElementTree.fromstring(REPORT))
+    assert lines[5] == f"1 chapters compared, 2 of {len(due)} claims as recorded."
+    assert len(due) > 2
 
 
 def test_a_run_in_which_everything_fails_still_fits_a_screen():

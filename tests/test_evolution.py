@@ -532,6 +532,26 @@ def test_a_threshold_moves_with_shift_and_scale_and_knows_no_leaders(rng):
             Threshold(*wrong)
 
 
+@pytest.mark.parametrize("scale", [1e-300, 1e-160, 1e150, 1e155, 1e300])
+def test_a_threshold_does_not_know_the_unit_of_the_fitness(scale, rng):
+    """Squares of the deviations neither overflow nor underflow."""
+    fitness, mass = rng.uniform(-1, 1, 20), np.full(20, 1 / 20)
+    for one, other in zip(Threshold(0.3)(fitness, mass), Threshold(0.3)(scale * fitness, mass), strict=True):
+        np.testing.assert_allclose(one, other)
+    assert not Threshold(0.0, gap=min(3.0 * scale, 1e150))(scale * fitness, mass)[1].any() or scale > 1e150
+
+
+@pytest.mark.parametrize("lost", [-1e100, -1e154, -1e155, -1e160, -1e308, -np.inf])
+@pytest.mark.parametrize(
+    ("rule", "tau"), [(Gibbs(), 1.0), (Removal(), 1 / 8), (Truncation(0.25), 1.0), (Threshold(0.3), 1.0)]
+)
+def test_who_is_about_to_overflow_is_replaced_like_who_has(rule, tau, lost, rng):
+    select = Selection(rule, tau=tau, diverged="replace")
+    jumps = [select(np.append(np.arange(1.0, 8.0), lost), rng) for _ in range(50)]
+    assert all(jump.who[-1] for jump in jumps)
+    assert all((jump.parent < 7).all() for jump in jumps)
+
+
 def test_explore_draws_anew_or_scales_each_hyperparameter_of_copies_alone(rng):
     n = 40_000
     who = np.arange(n) % 2 == 0

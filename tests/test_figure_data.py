@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from book.execute import METADATA, execute
+from book.execute import ARGUMENTS, METADATA, execute
 from book.figure_data.kernel import LONG, as_csv
 
 mpl.use("agg")
@@ -150,3 +150,17 @@ def test_a_notebook_leaves_the_data_of_every_figure_it_shows():
     assert list(runs[0]) == ["square", "cell-3", "cell-3-2"]
     assert runs[0]["square"].splitlines()[2:] == [f"1,square,line,{x:g},{x * x:g}" for x in np.linspace(0, 1, 5)]
     assert runs[0]["cell-3-2"].endswith("1,line 1,line,1,2\n")
+
+
+@pytest.mark.parametrize(("as_the_book_does", "times"), [(True, 2), (False, 3)])
+def test_a_figure_is_drawn_for_its_picture_alone(as_the_book_does, times, monkeypatch):
+    """Once to measure it and once for the picture; pyplot itself would draw it a third time at the end of its cell."""
+    if not as_the_book_does:
+        monkeypatch.setattr("book.execute.ARGUMENTS", [word for word in ARGUMENTS if "pictures" not in word])
+    counted = "class Counted(plt.Figure):\n    drawn = []\n    def draw(self, renderer):\n"
+    counted += "        self.drawn.append(1)\n        super().draw(renderer)"
+    sources = ["import matplotlib.pyplot as plt", counted, "plt.figure(FigureClass=Counted).subplots();"]
+    cells = [nbformat.v4.new_code_cell(source) for source in [*sources, "print(len(Counted.drawn))"]]
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata=METADATA)
+    execute(notebook)
+    assert cells[-1].outputs[0].text == f"{times}\n"

@@ -405,7 +405,7 @@ def test_weak_selection_limit_is_first_order_and_needs_the_scaled_mutation():
         (lambda: G.Gaussian([0.0, np.nan], np.eye(2)), "mean contains nan"),
         (lambda: G.Gaussian([0.0], [[-1.0]]), "cov has eigenvalue -1"),
         (lambda: G.Gaussian([0.0, 0.0], [[1.0, 0.3], [0.0, 1.0]]), "cov is not symmetric"),
-        (lambda: G.Gaussian([0.0], np.eye(2)), "cov has shape"),
+        (lambda: G.Gaussian([0.0], np.eye(2)), r"mean has shape \(1,\), cov \(2, 2\)"),
         (lambda: G.langevin(np.eye(2), np.ones((3, 1)), 1.0), "coupling has shape"),
         (lambda: G.langevin([[1.0]], [[1.0]], -1.0), "noise is -1.0"),
         (lambda: G.flow(G.langevin([[1.0]], [[1.0]], 1.0), -1.0), "time is -1.0"),
@@ -415,6 +415,11 @@ def test_weak_selection_limit_is_first_order_and_needs_the_scaled_mutation():
         (lambda: G.stationary_variance(0.0, 1.0), "curvature contains 0"),
         (lambda: G.effective_curvature(1.0, 1.0, window=0.5), "window contains 0.5"),
         (lambda: G.mutate(G.Gaussian([0.0], [[1.0]]), -0.1, 1), "sigma is -0.1"),
+        (lambda: G.Kernel(np.eye(2), np.zeros((3, 2)), np.eye(2)), r"shift has shape \(3, 2\)"),
+        (lambda: G.Kernel(np.eye(2), np.zeros(3), np.eye(2)), r"shift has shape \(3,\)"),
+        (lambda: G.LinearSDE(-np.eye(2), np.zeros((3, 2)), np.eye(2)), r"shift has shape \(3, 2\)"),
+        (lambda: G.Mixture([2.0, 2.0], [[0.0], [1.0]], np.ones((2, 1, 1))), "weights sum to 4"),
+        (lambda: G.Mixture([0.0, 0.0], [[0.0], [1.0]], np.ones((2, 1, 1))), "weights sum to 0"),
     ],
 )
 def test_bad_input_is_named(call, message):

@@ -323,9 +323,14 @@ def test_simultaneous_jumps_are_exponentially_close():
     assert abs(gaps[-1] / gaps[-2] - 0.5) > 0.3  # not the first order of Poisson jumps
 
 
-def test_first_order_in_tau():
-    """Algorithm 1 with infinitely many agents approaches (6) linearly in τ."""
-    model, law = problem(60, half=4.0)
+def kinked(θ, h):
+    return -np.minimum(np.abs(θ), 2.0)
+
+
+@pytest.mark.parametrize("fitness", [quadratic, kinked])
+def test_first_order_in_tau(fitness):
+    """Algorithm 1 with infinitely many agents approaches (6) linearly in τ, also for a fitness with kinks."""
+    model, law = problem(60, half=4.0, fitness=fitness)
     coarse, fine = (K.solve(law, model, 2.0, dt=dt) for dt in (0.01, 0.005))
     limit = moments(2 * fine - coarse, model)
     taus = 2.0 ** -np.arange(2, 7)

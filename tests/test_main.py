@@ -39,10 +39,10 @@ def test_runs_are_listed_made_packed_and_verified(tiny, tmp_path, capsys):
 
 
 def test_a_complete_file_is_neither_made_again_nor_replaced_by_less(tiny, tmp_path, capsys):
-    words = ["make", "wells", "--jobs", "1", "--output", str(tmp_path / "all.nc"), "--directory"]
-    assert command.main([*words, str(tmp_path / "runs")]) == 0
+    words = ["make", "wells", "--output", str(tmp_path / "all.nc"), "--directory"]
+    assert command.main([*words, str(tmp_path / "runs"), "--jobs", "1"]) == 0
     before = (tmp_path / "all.nc").read_bytes()
-    assert command.main([*words, str(tmp_path / "new")]) == 0
+    assert command.main([*words, str(tmp_path / "new"), "--jobs", "1"]) == 0
     assert "nothing is left to be made" in capsys.readouterr().out
     assert not (tmp_path / "new").exists()
     assert (tmp_path / "all.nc").read_bytes() == before
@@ -85,8 +85,8 @@ def test_every_command_explains_itself(words, capsys):
 
 def test_modules_are_no_commands(tmp_path):
     """Only the package has a command line: a module that is run makes nothing, whatever it is told."""
-    names = ("wells", "frozen", "equivalence", "perturbation", "sweep", "chaos")
-    runs = [f"runpy.run_module('pbtlib.studies.{name}', {{}}, '__main__')" for name in names]
+    names = {study.compute.__module__ for study in command.STUDIES.values()}
+    runs = [f"runpy.run_module({name!r}, {{}}, '__main__')" for name in sorted(names)]
     code = "\n".join(["import runpy, sys", "sys.argv[1:] = ['--help']", *runs])
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True)
     assert not done.stdout
@@ -119,6 +119,12 @@ def test_a_checkpoint_is_no_data_file(tmp_path, capsys):
     assert "one-seed0.checkpoint: the file counts no runs; it is a checkpoint" in capsys.readouterr().err
 
 
+def test_a_directory_that_cannot_be_written_is_named(tiny, tmp_path, capsys):
+    (tmp_path / "file").write_text("no directory")
+    assert command.main(["make", "wells", "--jobs", "1", "--directory", str(tmp_path / "file")]) == 1
+    assert str(tmp_path / "file") in capsys.readouterr().err
+
+
 def test_the_books_data_are_whole(capsys):
     assert command.main(["verify"]) == 0
     assert "cartpole_equivalence.nc: whole" in capsys.readouterr().out
@@ -131,6 +137,12 @@ def test_the_books_data_are_whole(capsys):
         (["make", "nothing"], "'cartpole'"),
         (["make", "wells", "--jobs", "0"], "0 is not positive"),
         (["list", "--directory", "x"], "name it"),
+        (["make", "wells", "--dask", "tcp://scheduler:8786", "--pack"], "--pack: not allowed with argument --dask"),
+        (
+            ["make", "wells", "--dask", "tcp://scheduler:8786", "--jobs", "2"],
+            "--jobs: not allowed with argument --dask",
+        ),
+        (["make", "wells", "--jobs", "2", "--pack"], "--pack: not allowed with argument --jobs"),
         ([], "command"),
     ],
 )

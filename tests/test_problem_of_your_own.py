@@ -183,6 +183,25 @@ def test_what_is_wrong_is_said_in_words(problem, message):
         problems.check(problem, theta=[[0.5], [-0.7], [2.0]], h=[[0.1], [0.2], [0.3]])
 
 
+@pytest.mark.parametrize(
+    ("problem", "theta", "h"),
+    [
+        (Quadratic(), np.ones((3, 2)), np.ones((3, 2))),
+        (Quadratic(), np.full((3, 2), 1e6), np.full((3, 2), 1e6)),
+        (Quadratic(), np.full((3, 2), 1e-9), np.full((3, 2), 1e-9)),
+        (Himmelblau(), Himmelblau().minima, np.zeros((4, 2))),
+        (LinearGaussian(), [[0.7]], [[0.7]]),
+    ],
+)
+def test_a_start_at_the_minimum_of_the_loss_is_a_good_one(problem, theta, h):
+    """There the loss is 0, and differences of it hold nothing but rounding; a wrong gradient is seen all the same."""
+    problems.check(problem, theta, h)
+    off = 1e-6 * max(1.0, np.max(h))
+    wrong = Problem(problem.loss, lambda t, g: problem.gradient(t, g) + off, problem.fitness, problem.noise)
+    with pytest.raises(ProblemError, match="gradient"):
+        problems.check(wrong, theta, h)
+
+
 def test_a_missing_method_is_named():
     class Half:
         def fitness(self, theta, h):

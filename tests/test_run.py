@@ -1,10 +1,13 @@
 """The one way in: what `run.py` passes on, what it refuses, and when it makes its environment anew."""
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import yaml
 
 import run
 
@@ -24,7 +27,7 @@ def calls(monkeypatch, tmp_path):
     monkeypatch.setattr(run, "folder", lambda: tmp_path)
     monkeypatch.setattr(run.os, "environ", dict(run.os.environ))
     monkeypatch.setattr(run, "prepare", lambda venv, requirements, renew=False: None)
-    monkeypatch.setattr(run, "call", lambda *words, venv=None, log=None: made.append(words) or 0)
+    monkeypatch.setattr(run, "call", lambda *words, venv=None, log=None, offline=False: made.append(words) or 0)
     return made
 
 
@@ -104,12 +107,20 @@ def test_notebooks_that_part_end_another_pass(which, calls, monkeypatch):
 
 
 def test_ci_is_what_the_documents_say():
+    """The commands that every change must pass stand in three places; only what has passed them is published."""
     script = (run.ROOT / ".ci" / "run").read_text()
-    assert [line for line in script.splitlines() if line.startswith("make")] == [
-        "make lint",
-        "make test",
-        "make nbval",
-    ]
+    made = [line for line in script.splitlines() if line.startswith("make")]
+    assert made == ["make lint", "make test", "make portable"]
+    said = "`make lint`, `make test` and `make portable`"
+    for name in ("CONTRIBUTING.md", "chapters/text/reproduce.md"):
+        sentences = re.split(r"(?<=[.:])\s", " ".join((run.ROOT / name).read_text().split()))
+        assert any(said in sentence for sentence in sentences), name
+        assert all(said in sentence for sentence in sentences if "`.ci/run` is `make" in sentence), name
+    jobs = yaml.safe_load((run.ROOT / ".github" / "workflows" / "book.yml").read_text())["jobs"]
+    assert "bash .ci/run" in [step.get("run") for step in jobs["check"]["steps"]]
+    assert jobs["publish"]["needs"] == "check"
+    repeated = {one["bounds"] for one in jobs["versions"]["strategy"]["matrix"]["include"]}
+    assert repeated == {"lowest", "newest"}, "what check makes is not made again"
 
 
 def test_a_baseline_that_is_not_in_force_runs_nothing(calls, monkeypatch, capsys):
@@ -160,12 +171,36 @@ def test_compiled_code_is_kept_apart_for_each_state_of_the_library(monkeypatch, 
     assert seen[0]["PYTHONUTF8"] == "1"
 
 
+def test_the_whole_test_builds_the_book_with_every_way_out_closed(calls, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(run, "call", lambda *words, offline=False, **_: seen.setdefault(words[1], offline) and 0)
+    assert main(monkeypatch, "test") == 0
+    assert seen == {"book.build": True, "book.browser": False, "pytest": False, "book.summary": False}
+
+
+@pytest.mark.parametrize(
+    ("way", "open_"),
+    [
+        ("socket.create_connection(('192.0.2.1', 443), 5)", False),
+        ("urllib.request.urlopen('http://192.0.2.1/', timeout=5)", False),
+        ("socket.create_connection(socket.create_server(('127.0.0.1', 0)).getsockname())", True),
+    ],
+    ids=["a connection", "a page", "this machine"],
+)
+def test_a_way_out_is_closed_and_one_within_the_machine_is_open(way, open_, monkeypatch, capfd):
+    """Even where a library would pass over a missing network."""
+    code = f"import contextlib, socket, urllib.request\nwith contextlib.suppress(OSError): {way}"
+    monkeypatch.setenv("no_proxy", "*")
+    assert (run.call("-c", code, venv=Path(sys.prefix), offline=True) == 0) == open_
+    assert ("WayOut: a connection to ('192.0.2.1', " in capfd.readouterr().err) != open_
+
+
 @pytest.mark.parametrize(
     ("state", "made_anew"), [("none", True), ("other version", True), ("no pip", True), ("sound", False)]
 )
 def test_an_environment_is_made_anew_only_if_it_is_unfit(state, made_anew, monkeypatch, tmp_path):
     for name in ("pyproject.toml", "requirements.lock"):
-        (tmp_path / name).write_text(state)
+        (tmp_path / name).write_text(f"a==1\ntorch==2.0 ; x != '{state}' \\\n    --hash=sha256:0\n")
     venv, done = tmp_path / ".venv", []
     python = venv / "bin" / "python"
     if state != "none":
@@ -185,10 +220,30 @@ def test_an_environment_is_made_anew_only_if_it_is_unfit(state, made_anew, monke
     assert any(words[1:4] == ["-m", "venv", "--clear"] for words in done) == made_anew
     installs = [words for words in done if "install" in words]
     assert len(installs) == 2
+    assert installs[1][-5:-1] == ["install", "torch==2.0", "--no-build-isolation", "--editable"], "what has no hash"
     run.prepare(venv, tmp_path / "requirements.lock")
     assert len([words for words in done if "install" in words]) == 2, "what is ready is left alone"
     run.prepare(venv, tmp_path / "requirements.lock", renew=True)
     assert "--upgrade" in next(words for words in done[-2:] if "-r" in words)
+
+
+def test_renewing_the_lock_keeps_what_it_says_of_itself_and_of_torch(calls, monkeypatch, tmp_path):
+    """Whatever uv writes, and however often."""
+    resolved = "six==1 \\\n    --hash=sha256:0\ntorch==2.0 \\\n    --hash=sha256:1\n"
+
+    def compiled(*words):
+        calls.append(words)
+        run.LOCK.write_text(resolved)
+        return 0
+
+    monkeypatch.setattr(run, "LOCK", tmp_path / "requirements.lock")
+    monkeypatch.setattr(run, "call", compiled)
+    for _ in range(2):
+        assert main(monkeypatch, "lock", "--upgrade") == 0
+        marked = resolved.replace("torch==2.0", "torch==2.0 ; sys_platform != 'linux'")
+        assert run.LOCK.read_text() == run.LOCK_HEAD + marked
+    assert {"--generate-hashes", "--universal", "--extra=setup", "--upgrade"} <= set(calls[0])
+    assert "--extra=ray" not in calls[0]
 
 
 def test_an_installation_that_fails_says_why_in_a_few_lines(monkeypatch, tmp_path):

@@ -11,6 +11,7 @@ import pytest
 from simulated import record
 
 from pbtlib import results, runs
+from pbtlib.diagnosis import diagnose
 from pbtlib.runs import UNKNOWN, read, summary
 
 SAMPLE = results.DATA / "ray_sample"
@@ -237,6 +238,32 @@ def test_broken_tables_give_named_errors_or_counts(tmp_path):
         read(tmp_path)
     with pytest.raises(ValueError, match="mode is 'up'"):
         read(pd.DataFrame(good), mode="up")
+
+
+@pytest.mark.parametrize(
+    ("lost", "kind"),
+    [(-1e160, "beyond 1e+150"), (1e300, "beyond 1e+150"), (10**400, "no finite")],
+    ids=["-1e160", "1e300", "10^400"],
+)
+def test_a_score_of_a_trial_that_diverged_is_counted_and_diagnosed_as_none(lost, kind):
+    frame = record("merit", 3, trials=40, updates=15).astype({"score": object})
+    frame.loc[163, "score"] = lost
+    run = read(frame)
+    assert counted(run, kind) == 1
+    assert "row 163" in summary(run)
+    frame.loc[163, "score"] = np.nan
+    said = [[(f.name, f.verdict) for f in diagnose(one, draws=199).findings] for one in (run, read(frame))]
+    assert said[0] == said[1]
+
+
+def test_a_hyperparameter_beyond_all_squares_is_unknown_and_counted():
+    frame = record("merit", 3, trials=8, updates=4)
+    frame.loc[9, "h"], frame.loc[18, "h"] = 1e200, np.inf
+    run = read(frame)
+    assert run.attrs["counted"] == {
+        "hyperparameter beyond 1e+150 in size, unknown": ("h of 1, result 2", "h of 2, result 3")
+    }
+    assert int(run["h"].isnull().sum()) == 2
 
 
 def test_a_misread_offset_would_be_seen(monkeypatch):

@@ -290,7 +290,7 @@ def test_a_slice_of_the_stored_data_can_be_made_again(study):
 # ---------------------------------------------------------------------------------------------- whence the data came
 
 ELSEWHERE = {
-    ("one_well.nc", "f192d50ed728+"): "made while a caption was being edited; it takes 80 minutes",
+    ("one_well.nc", "f192d50ed728+"): "made of that commit with changes that none holds; it takes 80 minutes",
     ("cartpole_frozen.nc", "24dda335f069"): "made at a commit that did not come into this history",
 }
 """Data files whose commit is not to be found, or not all of it, and why; slices of them are made again all the same."""

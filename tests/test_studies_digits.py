@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 import xarray as xr
+from scipy import stats
 
 from pbtlib import results, runs
 from pbtlib.diagnosis import diagnose
@@ -42,6 +43,32 @@ def trained_by_torch(setting, data, state, rng):
         ends.append(torch.cat([layer.detach().ravel() for layer in layers]).numpy())
         assert ends[-1].shape == theta.shape
     return np.stack(ends)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"cells": (5,)}, r"cells is \(5,\); it must be a tuple of 2"),
+        ({"cells": [5, 4]}, r"cells is \[5, 4\]"),
+        ({"cells": (0, 4)}, r"cells\[0\] is 0"),
+        ({"q": 0.9}, "q is 0.9"),
+        ({"sigma": -1.0}, "sigma is -1.0"),
+        ({"sigma": np.nan}, "sigma is nan"),
+    ],
+)
+def test_bad_settings_are_named(change, message):
+    with pytest.raises(ValueError, match=message):
+        Setting(**change)
+    with pytest.raises(TypeError, match=r"cells\[0\] is 2.5"):
+        Setting(cells=(2.5, 4))
+
+
+@pytest.mark.parametrize("mode", digits.AFTER)
+@pytest.mark.parametrize("other", [{"updates": 3}, {"cells": (2, 5), "updates": 5}, {"cells": (3, 2)}])
+def test_a_population_of_another_setting_cannot_be_followed(mode, other):
+    population = digits.run(replace(SMALL, steps=1, readings=1, **other), 0)
+    with pytest.raises(ValueError, match=r"needed has \d+ agents and \d updates; the setting has 10 and 4"):
+        digits.run(replace(SMALL, mode=mode), 0, population)
 
 
 def test_training_is_gradient_descent_on_the_cross_entropy(seed):
@@ -126,6 +153,27 @@ def test_a_record_whose_copies_kept_their_h_shows_no_schedule(seed):
     assert "too few mutated copies" in found["schedule:h"].reason
     kept.loc[kept.index[-1], "h"] += 0.01  # one copy that moved: then the fault is back, as planted
     assert diagnose(runs.read(kept), draws=199)["schedule:h"].verdict == "yes"
+
+
+def test_stored_populations_end_five_points_above_random_search_and_their_winners_less_than_two():
+    """Over the sixteen splits, by Student's three standard errors; a population by lot ends no five points above."""
+    data = digits.load()
+    modes = list(data["mode"].to_numpy())
+    score = data["score"].isel(update=-1, reading=-1).transpose("mode", "seed", "agent").to_numpy()
+    test = data["test"].isel(update=-1).transpose("mode", "seed", "agent").to_numpy()
+    winner = np.take_along_axis(test, score.argmax(-1)[..., None], -1)[..., 0]
+
+    def ahead(values, mode):
+        gap = values[modes.index(mode)] - values[modes.index("random search")]
+        return gap.mean(), stats.t(len(gap) - 1).ppf(stats.norm.cdf(3)) * gap.std(ddof=1) / np.sqrt(len(gap))
+
+    gain, error = ahead(test.mean(-1), "population")
+    assert gain - error > 0.05
+    assert ahead(test.mean(-1), "by lot")[0] < 0.05
+    gain, error = ahead(winner, "population")
+    assert gain + error < 0.02
+    mean_gap = (winner - test.mean(-1))[modes.index("random search")].mean()
+    assert mean_gap > 0.02, "a winner is further than that above its own population"
 
 
 def test_the_images_are_those_that_their_note_names():

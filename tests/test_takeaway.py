@@ -186,7 +186,7 @@ def short(pages, tmp_path_factory):
     ],
 )
 def test_parts_out_of_place_and_empty_pages_are_noticed(short, parts, complaint):
-    assert any(line.startswith(complaint) for line in takeaway.faults(PdfReader(short), parts))
+    assert any(line.startswith(complaint) for line in takeaway.unsound(PdfReader(short), parts))
 
 
 def test_a_font_that_is_not_in_the_file_is_noticed(short):
@@ -198,19 +198,34 @@ def test_a_font_that_is_not_in_the_file_is_noticed(short):
     assert not takeaway.embedded(bare)
     writer = PdfWriter(clone_from=short)
     writer.pages[0]["/Resources"]["/Font"][NameObject("/F9")] = bare
-    assert "page 1 has a font that is not in the file: /Courier" in takeaway.faults(writer, [("two", 3)])
+    assert "page 1 has a font that is not in the file: /Courier" in takeaway.unsound(writer, [("two", 3)])
 
 
-def test_a_link_to_what_is_left_out_is_a_link_no_more_also_within_a_drawing(browser):
-    page = browser.new_page()
-    page.set_content('<p id="here"></p><svg><a href="#here">1</a><a href="#gone">2</a></svg><a href="#gone">3</a>')
-    page.evaluate("window.MathJax = { typesetPromise: async () => {} }")
-    page.evaluate(takeaway.PREPARE, "")
-    assert page.locator("a[href]").all_text_contents() == ["1"]
+def test_a_link_to_what_is_left_out_is_a_link_no_more_also_within_a_drawing():
+    words = '<p id="here"></p><svg><a href="#here">1</a><a href="#gone">2</a></svg><a href="#gone">3</a>'
+    with takeaway.chromium() as browser:
+        page = browser.new_page()
+        page.set_content(words)
+        page.evaluate("window.MathJax = { typesetPromise: async () => {} }")
+        page.evaluate(takeaway.PREPARE, "")
+        assert page.locator("a[href]").all_text_contents() == ["1"]
+
+
+def test_a_part_begins_where_its_heading_is_also_after_long_contents(tmp_path, monkeypatch):
+    short = takeaway.contents
+    monkeypatch.setattr(
+        takeaway, "contents", lambda *words: short(*words).replace("</nav>", "<p>more</p>" * 45 + "</nav>")
+    )
+    whole, *_ = takeaway.pdf(["chapters/index", "chapters/glossary"], tmp_path)
+    assert PdfReader(whole).pages[3].extract_text().startswith("Population-based training")
+
+
+def test_letters_drawn_together_are_letters():
+    assert takeaway.letters("4 The \ufb01ttest") == "4Thefittest"
 
 
 def test_an_edition_that_is_not_sound_is_an_error_of_make_pdf(pages, tmp_path, monkeypatch):
-    monkeypatch.setattr(takeaway, "faults", lambda reader, parts: ["page 7 is empty"])
+    monkeypatch.setattr(takeaway, "unsound", lambda reader, parts: ["page 7 is empty"])
     with pytest.raises(SystemExit, match=r"book\.pdf is not sound:\npage 7 is empty"):
         takeaway.pdf(["chapters/06_conclusion"], tmp_path)
     assert not (HTML / "book.html").exists()
@@ -231,7 +246,7 @@ def test_the_archive_holds_every_page():
         names = set(packed.namelist())
     top = min(names, key=len).rstrip("/")
     needed = {f"{top}/{name}.html" for name in [*toc_files(), "index", "search"]}
-    assert needed | {f"{top}/_static/mathjax/tex-chtml.js"} <= names
+    assert needed | {f"{top}/_static/mathjax/tex-chtml.js", f"{top}/licences.txt"} <= names
 
 
 def test_pages_are_pictured_in_three_views():

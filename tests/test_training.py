@@ -16,7 +16,15 @@ from pbtlib import training
 from pbtlib.evolution import stream
 from pbtlib.normals import draw_key, normals
 from pbtlib.problems import Himmelblau, LinearGaussian, Problem, Quadratic
-from pbtlib.training import EulerMaruyama, ExactOU, GibbsDraw, Particles, Underdamped, UnderdampedParticles
+from pbtlib.training import (
+    EulerChain,
+    EulerMaruyama,
+    ExactOU,
+    GibbsDraw,
+    Particles,
+    Underdamped,
+    UnderdampedParticles,
+)
 
 
 def own(problem, Sigma=None):
@@ -169,6 +177,26 @@ def test_exact_ou_has_the_transition_law(steps, seed):
 
 
 @pytest.mark.parametrize("problem", [Quadratic(3), GENERAL])
+@pytest.mark.parametrize("steps", [1, 6, 13])
+def test_a_chain_of_steps_has_the_law_of_its_steps(problem, steps, seed):
+    """Mean and covariance of the scheme, step by step; the exact flow has others."""
+    n, dt, s = 60_000, 0.08, 0.9
+    start, h = np.array([1.0, -1.0, 2.0]), np.array([0.4, -s])
+    chain = EulerChain(problem, dt=dt, steps=steps)
+    A, Sigma = (2 * np.eye(3), np.eye(3)) if problem is not GENERAL else (GENERAL.A, GENERAL.Sigma)
+    mean, covariance, centre = start, np.zeros((3, 3)), problem.centre(h)
+    for _ in range(steps):
+        mean = mean - dt * A @ (mean - centre)
+        covariance = (np.eye(3) - dt * A) @ covariance @ (np.eye(3) - dt * A) + s**2 * dt * Sigma
+    state = Particles(np.tile(start, (n, 1)), np.tile(h, (n, 1)))
+    new, trace = chain(state, stream(seed, 0, "train"))
+    assert covariance_score(new.theta, mean, covariance) < 6
+    np.testing.assert_array_equal(trace.fitness[:, -1], problem.fitness(new.theta, new.h))
+    flow, _ = ExactOU(problem, time=steps * dt)(state, stream(seed, 0, "train"))
+    assert covariance_score(flow.theta, mean, covariance) > 6
+
+
+@pytest.mark.parametrize("problem", [Quadratic(3), GENERAL])
 def test_exact_ou_leaves_the_equilibrium_alone(problem, rng, seed):
     n = 60_000
     h = np.tile([0.3, 0.8], (n, 1))
@@ -277,6 +305,14 @@ def test_compiled_code_gives_the_same_bits_fresh_and_from_its_cache(tmp_path):
         (lambda: EulerMaruyama(Quadratic(), dt=0.1, steps=3, path_every=-1), "path_every is -1"),
         (lambda: EulerMaruyama(Quadratic(), dt=0.1, steps=3, threads=0), "threads is 0"),
         (lambda: ExactOU(Quadratic(), time=-1.0), "time is -1.0"),
+        (lambda: EulerChain(Quadratic(), dt=0.0, steps=2), "dt is 0.0"),
+        (lambda: EulerChain(Quadratic(), dt=0.1, steps=0), "steps is 0"),
+        (
+            lambda: EulerChain(Quadratic(), dt=3.0, steps=9**4)(
+                Particles([[0.0, 0.0]], [[0.0, 1.0]]), stream(0, 0, "t")
+            ),
+            "dt is 3.0; 6561 steps .* beyond all numbers",
+        ),
         (lambda: ExactOU(Quadratic(), time=1.0, steps=0), "steps is 0"),
         (lambda: Underdamped(Quadratic(), dt=0.1, steps=1, friction=0.0), "friction is 0.0"),
         (lambda: Underdamped(GENERAL, dt=0.1, steps=1, friction=1.0), "momentum needs the identity"),
@@ -304,9 +340,20 @@ def test_a_covariance_of_another_size_is_named(size):
         Underdamped(own(Quadratic(3), np.eye(size)), dt=0.1, steps=1, friction=1.0)(moving, stream(0, 0, "train"))
 
 
+def test_lists_hold_what_arrays_do():
+    """Agents that diverged as well: whether that is an error is for selection to say."""
+    lost = [[1e200, -np.inf], [np.nan, 0.0]]
+    state = Particles(lost, [[1e200], [2]])
+    np.testing.assert_array_equal(state.theta, Particles(np.array(lost), state.h).theta)
+    with pytest.raises(TypeError, match=r"theta is .*real numbers"):
+        Particles([["a"]], [[1.0]])
+
+
 def test_wrong_problems_are_named():
     with pytest.raises(TypeError, match="exact transition"):
         ExactOU(Himmelblau(), time=1.0)
+    with pytest.raises(TypeError, match="problem is Himmelblau"):
+        EulerChain(Himmelblau(), dt=0.1, steps=2)
     state, q = Particles(np.zeros((3, 2)), np.zeros((3, 2))), Quadratic()
     with pytest.raises(ValueError, match="must end in d = 5"):
         EulerMaruyama(Quadratic(5), dt=0.1, steps=1)(state, stream(0, 0, "train"))

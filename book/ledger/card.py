@@ -96,7 +96,10 @@ def evidence(record: Record, verdict: Verdict) -> list[tuple[str, str]]:
     terms = [f"{verdict.factor:.3g} standard errors ({law})"] if value["uncertainty"] else []
     if bound > 1e-6 * value["tolerance"]:
         terms.append(f"a bound of {in_digits(bound, bound)}{f' ({record.bound})' if record.bound else ''}")
-    chance = f"at most {in_digits(verdict.false_alarm, verdict.false_alarm)} by chance" if verdict.false_alarm else ""
+    least = "" if verdict.simulated else "at most "
+    chance = f"{least}{in_digits(verdict.false_alarm, verdict.false_alarm)} by chance" if verdict.false_alarm else ""
+    if verdict.simulated:
+        chance += f": the prediction is the largest of {verdict.draws} that the model itself gave"
     sure = "true by construction; it can only show a fault of the program" if record.kind == "code check" else ""
     return [
         (

@@ -19,7 +19,7 @@ from sphinx.errors import SphinxError
 from book import kills
 from book.faults import FAULTS, PARTED, stored
 from book.ledger.card import evidence, link_to_test, slug
-from pbtlib.claims import CHOICES, COMPUTED, STATUSES, WORDS, Record, Verdict
+from pbtlib.claims import CHOICES, COMPUTED, STATUSES, WORDS, Record, Verdict, ledger
 
 KINDS = "Theorem|Lemma|Remark|Assumption|Definition|Algorithm|Proposition|Corollary|Figure|Table"
 LABELS = {"Theorem": "thm", "Proposition": "prop", "": "eq"}
@@ -109,7 +109,7 @@ def places(chapters: dict[str, NotebookNode]) -> Places:
         figures: list[tuple[str, int]] = []
         for cell in notebook.cells:
             if cell.cell_type == "code":
-                claims += [(name, heading) for name in re.findall(r"""claim\(\s*["']([\w-]+)["']""", cell.source)]
+                claims += [(name, heading) for name in _claimed(cell.source)]
                 if name := cell.metadata.get("mystnb", {}).get("figure", {}).get("name"):
                     figures.append((name, heading))
                     found.targets[name] = (page, name, _last(numbers))
@@ -130,6 +130,14 @@ def places(chapters: dict[str, NotebookNode]) -> Places:
             near = [figure for figure, at in figures if at == where]
             found.claims[name] = (found.claims.get(name, (_last(numbers), ""))[0], near[0] if near else "")
     return found
+
+
+def _claimed(source: str) -> list[str]:
+    """The claims that a cell makes; an id may stand in a list, over which the cell goes."""
+    named = re.findall(r"""claim\(\s*["']([\w-]+)["']""", source)
+    if re.search(r"claim\(\s*[a-z]", source):
+        named += [name for name in re.findall(r"""["']([\w-]+)["']""", source) if name in ledger()]
+    return list(dict.fromkeys(named))
 
 
 def _appendix(page: str) -> str:
@@ -347,6 +355,10 @@ def _faults(records: dict[str, Record], where: Places) -> str:
     """The table of `book.faults`: what was broken, and which claims parted, were true all the same, or missed it."""
     faults = [fault for fault in FAULTS if records.keys() >= {*fault.claims}]  # of the ledger at hand
     table = {name: rows for name, rows in stored().items() if name in {fault.name for fault in faults}}
+    if missing := [fault.name for fault in faults if fault.name not in table]:
+        raise LedgerError(
+            f"chapters/faults.json has no row of {', '.join(missing)}; run: python run.py faults {' '.join(missing)}"
+        )
     lines = []
     for fault in faults:
         pages = ", ".join(_page(page, where) for page in fault.pages)

@@ -188,6 +188,18 @@ def _values(h: ArrayLike) -> NDArray[np.float64]:
 def exploration(t: ArrayLike, decay: ArrayLike) -> NDArray[np.float64]:
     """Probability of a random action after t environment steps: ε(t) = 0.01 + 0.99 e^{−t/ε_decay}, (39).
 
+    Parameters
+    ----------
+    t : array_like
+        Environment steps, at least 0.
+    decay : array_like
+        ε_decay > 0 in steps, broadcast against t.
+
+    Raises
+    ------
+    ValueError
+        If an entry is out of range, or the shapes do not broadcast.
+
     Examples
     --------
     >>> exploration([0, 1_000_000], 1000).round(3).tolist()

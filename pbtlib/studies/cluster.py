@@ -83,6 +83,11 @@ class Setting:
     sizes: tuple[Size, ...]
     repeats: int
 
+    def __post_init__(self) -> None:
+        if not self.sizes:
+            raise ValueError("sizes is empty; there must be at least one")
+        check_number("repeats", self.repeats, integer=True, minimum=1)
+
 
 SMALL = (Size(2, 20), Size(2, 40), Size(2, 20, 0.2), Size(4, 40, 0.2))
 
@@ -141,6 +146,11 @@ def fit(data: xr.Dataset) -> tuple[float, float]:
     start, each : float
         Seconds that are lost once, and that it takes to hand out a task, to half a per cent.
 
+    Raises
+    ------
+    ValueError
+        If fewer than two sizes are small: two parameters need two.
+
     Examples
     --------
     >>> sizes = {"workers": [2, 2, 2], "tasks": [10, 20, 20], "seconds": [0.1, 0.1, 2.0], "small": [True] * 3}
@@ -150,6 +160,8 @@ def fit(data: xr.Dataset) -> tuple[float, float]:
     [0.5, 0.2]
     """
     small = data.isel(size=np.flatnonzero(data["small"]))
+    if small.sizes["size"] < 2:
+        raise ValueError(f"data has {small.sizes['size']} small sizes; the two parameters need at least two")
     taken, tasks = small["taken"].median("repeat").to_numpy(), small["tasks"].to_numpy()
     waited = (small["seconds"] / small["workers"]).to_numpy()
     each = np.geomspace(1e-4, 10, 2303)

@@ -100,6 +100,12 @@ class Setting:
             raise ValueError(f"mode is {self.mode!r}; allowed are {', '.join(map(repr, MODES))}")
         for name in ("updates", "readings", "steps", "batch", "hidden", "train", "valid"):
             check_number(name, getattr(self, name), integer=True, minimum=1)
+        if not isinstance(self.cells, tuple) or len(self.cells) != len(NAMES):
+            raise ValueError(f"cells is {self.cells!r}; it must be a tuple of {len(NAMES)} integers")
+        for i, cells in enumerate(self.cells):
+            check_number(f"cells[{i}]", cells, integer=True, minimum=1)
+        check_number("q", self.q, minimum=0, maximum=0.5, open_minimum=True)
+        check_number("sigma", self.sigma, minimum=0)
 
     @property
     def agents(self) -> int:
@@ -273,6 +279,11 @@ def _course(setting: Setting, needed: xr.Dataset | None) -> Array | None:
     if needed is None:
         raise ValueError(f"needed is None; the mode {setting.mode!r} needs the population of its seed")
     h, parent = needed["h"].to_numpy().astype(float), needed["parent"].to_numpy().astype(int)
+    if h.shape[:2] != (setting.agents, setting.updates):
+        raise ValueError(
+            f"needed has {h.shape[0]} agents and {h.shape[1]} updates; the setting has {setting.agents} and "
+            f"{setting.updates}, which must be the same"
+        )
     return descent(h, parent) if setting.mode == "schedule" else h[None, :, -1]
 
 
@@ -374,7 +385,7 @@ def plan(scale: str) -> list[Run]:
 
 
 def compute(planned: Run, needed: xr.Dataset | None, checkpoint: Path) -> xr.Dataset:
-    """Make one run; its time is that of the processor, which other work does not lengthen."""
+    """Make one run; what is stored as ``wall_seconds`` is time of the processor, which other work does not lengthen."""
     begun = time.process_time()
     record = run(planned.setting, planned.seed, needed)
     return record.assign_attrs(wall_seconds=time.process_time() - begun)
@@ -417,6 +428,8 @@ def load(path: str | Path = DATA) -> xr.Dataset:
         - ``test`` (mode, seed, agent, update): share of the test set, at the end of an interval; nobody selected on it.
         - ``parent`` (mode, seed, agent, update): who was copied into the agent after the interval; itself if it stayed.
         - ``h`` (mode, seed, agent, update, coordinate): decimal logarithms of what the interval trained with.
+
+        ``attrs["wall_seconds"]`` is time of the processor.
 
     Raises
     ------

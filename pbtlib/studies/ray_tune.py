@@ -361,6 +361,12 @@ def load(name: str, path: str | Path = DATA) -> xr.Dataset:
         (θ), and ``parent`` (run, update, trial): whom a trial was copied from after the interval; itself if it stayed.
         ``attrs["ray"]`` is the version of Ray.
 
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `pbtlib.results.load`; if the file has no design of that name, or it is asynchronous, for then an interval is
+        no cross-section of the population.
+
     Examples
     --------
     >>> runs = load("additive")

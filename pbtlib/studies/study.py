@@ -84,7 +84,7 @@ class Study:
     compute : callable
         ``compute(run, needed, checkpoint) -> xarray.Dataset``: the result of one run. ``needed`` is the result of
         ``run.after``, or None; ``checkpoint`` a path where an unfinished run may keep its state. If the result has the
-        attribute ``wall_seconds``, that counts as its time.
+        attribute ``wall_seconds``, that counts as its time (of the processor, if ``compute`` says so).
     pack : callable
         ``pack(runs, made) -> xarray.Dataset``: one data set from the planned runs and the results of those made.
     describe : callable
