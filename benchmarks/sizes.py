@@ -14,8 +14,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from pbtlib.checks import memory
 
 SEED = 21
@@ -27,8 +25,8 @@ def particles(n: int) -> Callable[[], object]:
 
     def update(agents: int = n) -> object:
         return pbt(
-            Quadratic(), theta=[1.0, 1.0], box=(-1, 1), h=None if agents == n else np.ones((agents, 2)), n_agents=n,
-            sigma=0.1, dt=0.01, steps=50, n_updates=1, seed=SEED,
+            Quadratic(), theta=[1.0, 1.0], box=([-1.0, -1.0], [1.0, 1.0]), n_agents=agents, sigma=0.1, dt=0.01,
+            steps=50, n_updates=1, seed=SEED,
         )  # fmt: skip
 
     update(10)
@@ -67,13 +65,14 @@ def claims(n: int) -> Callable[[], object]:
     from book.ledger.pages import parts, places
     from pbtlib.claims import COMPUTED, ledger
 
-    notebooks = {}
+    notebooks: dict[str, Any] = {}
     for name in names():
         path = EXECUTED / f"{name}.ipynb"
         notebooks[name] = nbformat.read(path if path.is_file() else CHAPTERS / path.name, as_version=4)
     verdicts = {verdict["id"]: verdict for notebook in notebooks.values() for verdict in claims_of(notebook)}
     real = [record for record in ledger().values() if record.status not in COMPUTED or record.id in verdicts]
-    records, found = {}, {name: [] for name in notebooks}
+    records = {}
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in notebooks}
     for k in range(n):
         round_, record = k // len(real), real[k % len(real)]
         copy = replace(record, id=f"{record.id}-{round_}", depends=tuple(f"{d}-{round_}" for d in record.depends))
@@ -108,8 +107,8 @@ def measure(name: str, size: int) -> dict[str, float]:
 
 def peak() -> float:
     """Most memory that this process has held [GB]."""
-    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return kilobytes / (1e9 if sys.platform == "darwin" else 1e6) * (1 if sys.platform == "darwin" else 1.024)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
 def inside(name: str, size: int) -> dict[str, float]:
