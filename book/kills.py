@@ -72,7 +72,7 @@ def main() -> int:
             for row in PARTS[part](Path(folder), np.random.default_rng(SEED)):
                 print(f"{row.what}: {', '.join(f'{getattr(row, name)} {name}' for name in OUTCOMES)}", flush=True)
                 rows.append(row)
-        write_rows(part, [asdict(row) for row in rows])
+                write_rows(part, [asdict(row) for row in rows])
         wrong += sum(row.wrong for row in rows)
     return 1 if wrong else 0
 
@@ -369,7 +369,7 @@ def files(folder: Path, rng: np.random.Generator) -> Iterator[Row]:
     place.mkdir()
     for what, way in ways.items():
         row = Row(f"{what} written to a full disk; an old one stays")
-        for kilobytes in (4, 8, 12, 20, 28, 36):
+        for kilobytes in (4, 8, 12, 20, 28, 60):
             with small_disk(place, kilobytes) as full:
                 (full / "x.nc").write_bytes(b"old")
                 row.count(attempt(partial(way, full / "x.nc"), full, {"x.nc": b"old"}))
@@ -446,7 +446,7 @@ def damaged(folder: Path, rng: np.random.Generator) -> Iterator[Row]:
                 low = max(low, len(whole) - 4096)
             cut, altered = (Row(f"{name} {how} in its {region}, read and verified") for how in ("cut short", "altered"))
             for row in (cut, altered):
-                for position in rng.integers(low, high, 4 if row is cut else 12):
+                for position in rng.integers(low, high, 3 if row is cut else 8):
                     content = bytearray(whole[:position] if row is cut else whole)
                     if row is altered:
                         content[position] ^= int(rng.integers(1, 256))

@@ -148,8 +148,17 @@ def save(path: str | Path, data: xr.Dataset, meta: Mapping[str, Any], *, compres
     out.attrs = {"meta": described, "checksum": _checksum(data, described)}
     packed = {"zlib": True, "complevel": 6, "shuffle": True}
     encoding = {name: packed for name, v in out.variables.items() if compress and v.dtype.kind in "fiub" and v.ndim}
+    size = len(described) + sum(v.nbytes * (1 if v.dtype.kind in "fiub" else 8) for v in out.variables.values())
     with replacing(path) as scratch:
+        _find_room(scratch, size + 16_000 * (4 + len(out.variables) + len(out.dims)))
         out.to_netcdf(scratch, engine="h5netcdf", encoding=encoding)
+
+
+def _find_room(path: Path, size: int) -> None:
+    """Raise OSError unless a file may grow so large: HDF5 ends the process, not the call, on a disk that fills up."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
 
 
 @contextmanager
@@ -312,13 +321,15 @@ def load_arrays(path: str | Path) -> tuple[dict[str, NDArray[Any]], dict[str, An
 
 
 def _checksum(data: xr.Dataset, meta: str) -> str:
-    digest = hashlib.sha256(meta.encode())
+    digest = hashlib.sha256(meta.encode(errors="surrogateescape"))  # a damaged text is altered, not an error
     for name in sorted(map(str, data.variables)):
         values = np.ascontiguousarray(data[name].to_numpy())
         if values.dtype.kind in "OUT":
             digest.update(json.dumps([name, list(map(str, data[name].dims)), values.astype(str).tolist()]).encode())
         else:
-            digest.update(f"{name} {data[name].dims} {values.dtype.str} {values.shape}".encode())
+            digest.update(
+                f"{name} {data[name].dims} {values.dtype.str} {values.shape}".encode(errors="surrogateescape")
+            )
             digest.update(values.tobytes())
     return digest.hexdigest()
 
