@@ -474,15 +474,16 @@ def stored() -> dict[str, dict[str, str]]:
     return {name: row["claims"] for name, row in table().items()}
 
 
-def stale() -> list[str]:
-    """The faults whose rows are missing, or were made of other code or about other claims than there are now."""
+def missing() -> list[str]:
+    """The faults whose rows are not there, or are about other claims."""
+    rows = stored()
+    return [fault.name for fault in FAULTS if [*rows.get(fault.name, ())] != [*fault.claims]]
+
+
+def older() -> list[str]:
+    """The faults whose rows were made before the last change of the code they break or judge."""
     rows = table()
-    sound = {
-        fault.name
-        for fault in FAULTS
-        if (row := rows.get(fault.name)) and row["of"] == made_of(fault) and [*row["claims"]] == [*fault.claims]
-    }
-    return [fault.name for fault in FAULTS if fault.name not in sound]
+    return [fault.name for fault in FAULTS if fault.name in rows and rows[fault.name]["of"] != made_of(fault)]
 
 
 def write(rows: dict[str, dict[str, dict[str, str]]]) -> None:

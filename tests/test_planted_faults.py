@@ -153,7 +153,7 @@ def test_a_fault_changes_text_that_is_there_once(fault):
 
 @pytest.mark.words
 def test_the_table_is_of_these_faults_and_of_claims_of_the_ledger():
-    assert not (stale := faults.stale()), f"run: python run.py faults {' '.join(stale)}"
+    assert not (missing := faults.missing()), f"run: python run.py faults {' '.join(missing)}"
     assert [*faults.stored()] == [fault.name for fault in FAULTS], "rows of faults that are gone"
     for fault in FAULTS:
         assert all(ledger()[name].status in COMPUTED for name in fault.claims)
@@ -161,19 +161,27 @@ def test_the_table_is_of_these_faults_and_of_claims_of_the_ledger():
 
 
 @pytest.mark.words
-@pytest.mark.parametrize("changed", ["code of the library", "code of a page", "claims", "no row", "nothing"])
-def test_a_row_is_stale_once_its_code_or_its_claims_are_others(changed, monkeypatch):
+@pytest.mark.parametrize("changed", ["claims", "no row"])
+def test_a_row_is_missing_or_about_other_claims(changed, monkeypatch):
     rows, fault = faults.table(), FAULTS[0]
     monkeypatch.setattr(faults, "table", lambda: rows)
-    code = faults.code
-    if "code" in changed:
-        kind = ".py" if "library" in changed else ".md"
-        monkeypatch.setattr(faults, "code", lambda path: code(path) + "\nx = 1" * (path.suffix == kind))
-    elif changed == "claims":
+    assert fault.name not in faults.missing()
+    if changed == "claims":
         rows[fault.name]["claims"].popitem()
-    elif changed == "no row":
+    else:
         del rows[fault.name]
-    assert (fault.name in faults.stale()) == (changed != "nothing")
+    assert fault.name in faults.missing()
+
+
+@pytest.mark.words
+@pytest.mark.parametrize("ending", [".py", ".md"])
+def test_a_row_made_before_its_code_was_changed_is_marked(ending, monkeypatch):
+    fault, code = FAULTS[0], faults.code
+    rows = {fault.name: {"of": faults.made_of(fault), "claims": dict.fromkeys(fault.claims, faults.PARTED)}}
+    monkeypatch.setattr(faults, "table", lambda: rows)
+    assert not faults.older()
+    monkeypatch.setattr(faults, "code", lambda path: code(path) + "\nx = 1" * (path.suffix == ending))
+    assert faults.older() == [fault.name]
 
 
 @pytest.mark.words

@@ -17,7 +17,7 @@ from nbformat import NotebookNode
 from sphinx.errors import SphinxError
 
 from book import kills
-from book.faults import FAULTS, PARTED, stored
+from book.faults import FAULTS, PARTED, older, stored
 from book.ledger.card import evidence, link_to_test, slug
 from pbtlib.claims import CHOICES, COMPUTED, STATUSES, WORDS, Record, Verdict, ledger
 
@@ -355,11 +355,11 @@ def _faults(records: dict[str, Record], where: Places) -> str:
     """The table of `book.faults`: what was broken, and which claims parted, were true all the same, or missed it."""
     faults = [fault for fault in FAULTS if records.keys() >= {*fault.claims}]  # of the ledger at hand
     table = {name: rows for name, rows in stored().items() if name in {fault.name for fault in faults}}
-    if missing := [fault.name for fault in faults if fault.name not in table]:
+    if lacking := [fault.name for fault in faults if fault.name not in table]:
         raise LedgerError(
-            f"chapters/faults.json has no row of {', '.join(missing)}; run: python run.py faults {' '.join(missing)}"
+            f"chapters/faults.json has no row of {', '.join(lacking)}; run: python run.py faults {' '.join(lacking)}"
         )
-    lines = []
+    lines, before = [], {*older()} & {*table}
     for fault in faults:
         pages = ", ".join(_page(page, where) for page in fault.pages)
         place = f"on the page {pages}" if fault.file.startswith("chapters") else f"in {fault.file}; judged: {pages}"
@@ -370,7 +370,8 @@ def _faults(records: dict[str, Record], where: Places) -> str:
         )
         parted = sum(became == PARTED for became in table[fault.name].values())
         lines.append(
-            f'<tr><td>{escape(fault.what)} <span class="ledger-note">({place})</span>{notes}</td>'
+            f"<tr><td>{escape(fault.what)}{' †' * (fault.name in before)} "
+            f'<span class="ledger-note">({place})</span>{notes}</td>'
             f"<td>{len(fault.claims)}</td><td>{parted}</td></tr>"
         )
     became = [what for rows in table.values() for what in rows.values()]
@@ -378,7 +379,8 @@ def _faults(records: dict[str, Record], where: Places) -> str:
     return (
         f"**{len(faults)} faults.** {len(became)} times a claim depends on one, and {became.count(PARTED)} times it "
         f"parts from its record; {true} times it is true with the fault too, "
-        f"{sum(len(fault.missed) for fault in faults)} times it misses it.\n\n"
+        f"{sum(len(fault.missed) for fault in faults)} times it misses it."
+        f"{' †: before the last change of the code in question.' * bool(before)}\n\n"
         "<table><thead><tr><th>fault</th><th>claims that depend on it</th><th>parted</th></tr></thead>"
         f"<tbody>{''.join(lines)}</tbody></table>\n"
     )
