@@ -436,6 +436,8 @@ def attempt(write: Callable[[], object], place: Path, before: dict[str, bytes]) 
 
 def damaged(folder: Path, rng: np.random.Generator) -> Iterator[Row]:
     """Cut data files short and alter bytes in each of their regions; a process of its own reads them."""
+    import pbtlib.__main__  # noqa: F401 (here, so that not each of these processes loads all studies)
+
     for name in ("cluster.nc", "cartpole_perturbation.nc"):
         whole = (results.DATA / name).read_bytes()
         ends = np.linspace(0, len(whole), 4).astype(int)
