@@ -257,19 +257,24 @@ def execution(folder: Path, rng: np.random.Generator) -> Iterator[Row]:
     (copy / "chapters" / "text").mkdir(parents=True)
     temporary = folder / "tmp"
     temporary.mkdir()
-    done = subprocess.run(
-        [sys.executable, "-c", f"from book import kills; kills.in_the_copy({int(rng.integers(2**31))})"],
+    rows: dict[str, Row] = {}
+    with subprocess.Popen(
+        [sys.executable, "-u", "-c", f"from book import kills; kills.in_the_copy({int(rng.integers(2**31))})"],
         cwd=copy,
         env={**os.environ, "PYTHONPATH": str(copy), "TMPDIR": str(temporary)},
         stdout=subprocess.PIPE,
-        check=True,
-    )
-    for row in json.loads(done.stdout.splitlines()[-1]):
-        yield Row(**row)
+        encoding="utf-8",
+    ) as process:
+        for line in process.stdout or ():
+            row = Row(**json.loads(line))
+            rows[row.what] = row
+    yield from rows.values()
+    if process.returncode:
+        raise SystemExit("The copy of the project in which chapters are executed did not come to its end.")
 
 
 def in_the_copy(seed: int) -> None:
-    """Do what `execution` says in the project that this module belongs to, and print the rows."""
+    """Do what `execution` says in the project that this module belongs to, and print the row after each kill."""
     from book.build import execute_into_chapters
 
     rng, pages, record = np.random.default_rng(seed), ["small", "smaller"], CHAPTERS / "made.json"
@@ -288,8 +293,7 @@ def in_the_copy(seed: int) -> None:
     new, expected = made(2, "abxyz"), time.monotonic() - clock
     start = old | {path: content for path, content in new.items() if path.suffix == ".md"}
     git("init", "-q")
-    rows = []
-    for aimed in (False, True):
+    for aimed in (True, False):
         row = Row(f"make exec, killed {'while it writes' if aimed else 'at any moment'}, and called again")
         left = KILLS["exec"] // 2
         while left:
@@ -304,8 +308,7 @@ def in_the_copy(seed: int) -> None:
                 sound = between(CHAPTERS, start, new, git("status", "--porcelain", "--", "chapters"))
                 outcome = run().outcome(lambda: snapshot(CHAPTERS) == new and not processes(ROOT), "chapters")
                 row.count(outcome if sound else "wrong")
-        rows.append(asdict(row))
-    print(json.dumps(rows))
+                print(json.dumps(asdict(row)), flush=True)
 
 
 def between(chapters: Path, old: Mapping[Path, bytes], new: Mapping[Path, bytes], status: str) -> bool:
