@@ -404,9 +404,12 @@ def _kills(table: dict[str, list[dict[str, Any]]]) -> str:
         "|---|--:|--:|--:|",
         *(f"| {row['what']} | {' | '.join(str(row[name]) for name in kills.OUTCOMES)} |" for row in rows),
         "",
-        "| size | seconds | of processors | GB | as a tenth tells | gives first |",
-        "|---|--:|--:|--:|---|---|",
     ]
+    if table.get("sizes"):
+        lines += [
+            "| size | seconds | of processors | GB | as a tenth tells | gives first |",
+            "|---|--:|--:|--:|---|---|",
+        ]
     for row in table.get("sizes", []):
         told = f"{row['told_seconds']:.3g} s, {row['told_memory']:.3g} GB"
         numbers = " | ".join(f"{row[name]:.3g}" for name in ("seconds", "processor", "memory"))
