@@ -12,5 +12,8 @@ exec take faults mutants:
 	@$(RUN) $(NAME)
 seeds:
 	@$(RUN) $(SEEDS)
+.PHONY: kills
+kills:
+	@$(RUN) $(PARTS)
 help:
 	@$(PYTHON) run.py --help

@@ -57,7 +57,8 @@ COMMANDS = {
     "zip": "the built book for reading without a network (_build/book.zip)",
     "shots": "pictures of every page, light, dark and on a phone (_build/shots)",
     "lint": "formatting, lint, types and the order of imports",
-    "bench": "the benchmarks: ratios within one run; weight and speed of the pages (needs the built book)",
+    "bench": "the benchmarks: ratios within one run; pages (needs the built book); how large it gets (sizes)",
+    "kills": "kill, fill and damage in copies, and count how it ends (all parts, or those named: studies exec files)",
     "lock": "write requirements.lock anew, with hashes (lock --upgrade: at the newest versions)",
     "clean": "remove what was built",
 }
@@ -116,6 +117,8 @@ def main() -> int:
             return nbval(rest)
         case "portable":
             return portable(arguments.seed, rest)
+        case "kills":
+            return call("-m", "book.kills", *rest)
         case "pdf" | "zip" | "shots":
             return call("-m", "book.build", "book") or call("-m", "book.takeaway", arguments.command, *rest)
         case "lint":

@@ -45,6 +45,7 @@ from book.execute import (
     execute_all,
     figure_name,
     from_twin,
+    holds,
     is_edited,
     left_behind,
     names,
@@ -54,6 +55,7 @@ from book.execute import (
     store,
     to_twin,
     write_if_changed,
+    written,
 )
 from pbtlib import results
 from pbtlib.processor import instruction_sets
@@ -287,15 +289,18 @@ def execute_into_chapters(wanted: list[str]) -> int:
     for name, notebook in executed(wanted, strict=True).items():
         made = notebook.metadata.pop("pbtlib")
         notebook.metadata[METADATA_MARK] = shown_metadata(notebook)
-        files = figure_files(name, notebook, made["figures"])
-        for old in set(FIGURES.glob(f"{name}-*.*")) - {FIGURES / file for file in files}:
-            old.unlink()
-        drawn_anew = [write_if_changed(FIGURES / file, text) for file, text in files.items()]
-        changed = store(notebook, CHAPTERS / f"{name}.ipynb")
-        if changed or any(drawn_anew) or name not in machines:
+        figures = figure_files(name, notebook, made["figures"])
+        path = CHAPTERS / f"{name}.ipynb"
+        files = {FIGURES / file: text for file, text in figures.items()} | {path: written(notebook)}
+        changed = [file for file, text in files.items() if not holds(file, text)]
+        if changed or name not in machines:  # first, so that killed and called again it names the machine all the same
             machines[name] = made["on"]
-        print(f"chapters/{name}.ipynb {'written' if changed else 'unchanged'}")
-    write_if_changed(MADE, json.dumps(machines, indent=1, sort_keys=True) + "\n")
+            write_if_changed(MADE, json.dumps(machines, indent=1, sort_keys=True) + "\n")
+        for file, text in files.items():
+            write_if_changed(file, text)
+        for old in set(FIGURES.glob(f"{name}-*.*")) - files.keys():
+            old.unlink()
+        print(f"chapters/{name}.ipynb {'written' if path in changed else 'unchanged'}")
     return 0
 
 
@@ -411,7 +416,7 @@ def pages_built() -> int:
     """Hand what was laid out to Jupyter Book unless it is what the pages were made of; returns the exit code."""
     mark = hashlib.sha256()
     made_by = [path for ending in ("py", "js", "css") for path in (ROOT / "book").rglob(f"*.{ending}")]
-    tables = (CHAPTERS / "faults.json", CHAPTERS / "mutants.json")
+    tables = [CHAPTERS / f"{name}.json" for name in ("faults", "mutants", "kills")]
     shown = [*made_by, *(ROOT / "tests").glob("test_*.py"), *tables, *SOURCE.rglob("*")]
     for path in sorted(path for path in shown if path.is_file()):
         mark.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
@@ -474,7 +479,7 @@ def _lay_out(chapters: dict[str, NotebookNode | None]) -> None:
             foot = nbformat.v4.new_markdown_cell(_provenance(name))
             foot.id = "provenance"
             stored.cells.append(foot)
-            pages[Path("chapters") / f"{name}.ipynb"] = nbformat.writes(stored) + "\n"
+            pages[Path("chapters") / f"{name}.ipynb"] = written(stored)
             for path in FIGURES.glob(f"{name}-*.*"):
                 pages[Path("chapters") / FIGURES.name / path.name] = path.read_text()
             continue
@@ -483,7 +488,7 @@ def _lay_out(chapters: dict[str, NotebookNode | None]) -> None:
         foot = nbformat.v4.new_markdown_cell(_provenance(name, notebook, made))
         foot.id = "provenance"
         copy.cells.append(foot)
-        pages[Path("chapters") / f"{name}.ipynb"] = nbformat.writes(copy) + "\n"
+        pages[Path("chapters") / f"{name}.ipynb"] = written(copy)
         stamp = (f"commit {commit()}", f"executed in {made['seconds']:.1f} s")
         for file, text in figure_files(name, notebook, made["figures"], *stamp).items():
             pages[Path("chapters") / FIGURES.name / file] = text

@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from book import bootstrap, warm
 from book.bootstrap import is_bootstrap
+from pbtlib import results
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = ROOT / "chapters"
@@ -382,19 +383,28 @@ def claims_of(notebook: NotebookNode) -> list[dict[str, Any]]:
 
 def store(notebook: NotebookNode, path: Path) -> bool:
     """Write a notebook if that changes the file, and say whether it did."""
-    return write_if_changed(path, nbformat.writes(notebook) + "\n")
+    return write_if_changed(path, written(notebook))
+
+
+def written(notebook: NotebookNode) -> str:
+    """A notebook as its file holds it."""
+    text: str = nbformat.writes(notebook) + "\n"
+    return text
 
 
 def write_if_changed(path: Path, content: str | bytes) -> bool:
     """Write a file, whole or not at all, and only when its content differs: its time stamp means something."""
-    data = content.encode() if isinstance(content, str) else content
-    if path.is_file() and path.read_bytes() == data:
+    if holds(path, content):
+        results.tidy(path)
         return False
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_bytes(data)
-    part.replace(path)
+    with results.replacing(path) as part:
+        part.write_bytes(content.encode() if isinstance(content, str) else content)
     return True
+
+
+def holds(path: Path, content: str | bytes) -> bool:
+    """Whether a file is there and holds just this."""
+    return path.is_file() and path.read_bytes() == (content.encode() if isinstance(content, str) else content)
 
 
 def _as_saved(value: Any) -> Any:

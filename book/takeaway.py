@@ -57,6 +57,7 @@ body { background: #fff !important; }
 section > h1, .part { break-before: page; }
 .part > h1 { break-before: auto; }
 span[id^="document-"] { display: block; height: 1px; }
+:is(h1, h2):has(> span[id^="document-"]) { break-inside: avoid; }
 h1, h2, h3, h4, summary { break-after: avoid; }
 figure, .cell_input, .admonition-title, mjx-container, li.ledger, .ledger > summary { break-inside: avoid; }
 figure img { max-height: 220mm; max-width: 100%; }

@@ -175,7 +175,7 @@ def verify(files: Sequence[Path]) -> int:
             runs = (meta := results.load(path.resolve()).attrs).get("runs")  # this very file, no other of its name
             if runs is None:
                 raise ValueError("the file counts no runs; it is a checkpoint or other work in progress, no data file")
-        except (FileNotFoundError, ValueError) as error:
+        except (OSError, ValueError) as error:
             faults += 1
             print(f"{path.name}: {error}", file=sys.stderr)
             continue

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pbtlib import problems
-from pbtlib.checks import check_array, check_number
+from pbtlib.checks import check_array, check_memory, check_number
 from pbtlib.evolution import Box, GaussianMutation, Gibbs, Rule, Selection, stream
 from pbtlib.history import History
 from pbtlib.loop import Lineage, evolve
@@ -146,6 +146,8 @@ def pbt(
     ------
     ValueError
         If an argument is missing or out of range, the problem breaks its contract, or agents diverged.
+    MemoryError
+        If so many agents do not fit into the machine.
 
     Examples
     --------
@@ -162,6 +164,8 @@ def pbt(
         if bounds is None:
             raise ValueError("h is None and box is None; one of them must say where the hyperparameters start")
         low, high = np.atleast_1d(*np.broadcast_arrays(bounds.lower, bounds.upper))
+        least = 8.0 * n_agents * 2 * (len(low) + 1)  # h and a theta, before and after an update
+        check_memory(f"n_agents is {n_agents:,}", least)
         h = stream(seed, 0, "start").uniform(low, high, (n_agents, len(low)))
     start = check_array("h", h, min_ndim=2)
     if bounds is not None:

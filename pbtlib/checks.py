@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
+import sys
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["check_array", "check_number", "check_together"]
+__all__ = ["check_array", "check_memory", "check_number", "check_together", "memory"]
 
 LARGEST = 1e150
 """Largest size of a number: beyond, squares and products overflow, and infinity less infinity is no number."""
@@ -180,3 +182,39 @@ def check_together(**arrays: NDArray[np.float64]) -> tuple[int, ...]:
     except ValueError as error:
         said = ", ".join(f"{name} has shape {array.shape}" for name, array in arrays.items())
         raise ValueError(f"{said}; they must broadcast") from error
+
+
+def check_memory(what: str, size: float) -> None:
+    """Raise if arrays are too large for this machine: the system might otherwise end the process without a word.
+
+    Parameters
+    ----------
+    what : str
+        The argument and its value, as the caller knows them.
+    size : float
+        What is to be held at once [bytes].
+
+    Raises
+    ------
+    MemoryError
+        If that is more than `memory` returns.
+    """
+    if size > (most := memory()):
+        raise MemoryError(f"{what}, which needs {size / 1e9:,.1f} GB of memory; there are {most / 1e9:,.1f}")
+
+
+def memory() -> float:
+    """Memory of this machine, or what a process of it is allowed if that is less [bytes]; infinite if nobody knows.
+
+    Examples
+    --------
+    >>> memory() > 0
+    True
+    """
+    limits = [math.inf]
+    if sys.platform != "win32":
+        import resource
+
+        limits += [float(os.sysconf("SC_PAGE_SIZE")) * os.sysconf("SC_PHYS_PAGES")]
+        limits += [own for own in resource.getrlimit(resource.RLIMIT_AS)[:1] if own != resource.RLIM_INFINITY]
+    return min(limits)

@@ -25,12 +25,15 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 
 from pbtlib.averaged import Grid, check_operator, march, mutation_kernel, tabulate, unchecked_jump
-from pbtlib.checks import check_array, check_number
+from pbtlib.checks import check_array, check_memory, check_number
 from pbtlib.evolution import Rule
 
 __all__ = ["Model", "algorithm_1", "effective_fitness", "model", "propagator", "relax", "solve"]
 
 Array = NDArray[np.float64]
+
+TOGETHER = 8
+"""Columns of h for which `propagator` computes at once: what it holds beside its result is a few of them."""
 
 
 @dataclass(frozen=True)
@@ -249,21 +252,25 @@ def propagator(model: Model, time: float) -> Array:
     fastest = out.max()
     doublings = max(0, int(np.ceil(np.log2(max(8 * time * fastest, 1.0)))))
     short = time / 2**doublings
+    check_memory(f"the grid is {n} x {model.h.n}, and exp(time T)", 8.0 * n * n * (model.h.n + 5 * TOGETHER))
     stay = (1 - out / fastest).T[:, :, None]
     up, down = (model.up / fastest).T[:, :, None], (model.down / fastest).T[:, :, None]
-    term = np.broadcast_to(np.eye(n), (model.h.n, n, n)).copy()
-    result = np.zeros_like(term)
-    weight = np.exp(-short * fastest)
-    for k in range(1, 12):
-        result += weight * term
-        moved = stay * term
-        moved[:, 1:] += up * term[:, :-1]
-        moved[:, :-1] += down * term[:, 1:]
-        term, weight = moved, weight * short * fastest / k
-    for _ in range(doublings):
-        result = result @ result
-    normalised: Array = result / result.sum(1, keepdims=True)
-    return normalised
+    whole = np.empty((model.h.n, n, n))
+    for start in range(0, model.h.n, TOGETHER):  # the columns of h have nothing to do with each other
+        some = slice(start, start + TOGETHER)
+        term = np.broadcast_to(np.eye(n), whole[some].shape).copy()
+        result = np.zeros_like(term)
+        weight = np.exp(-short * fastest)
+        for k in range(1, 12):
+            result += weight * term
+            moved = stay[some] * term
+            moved[:, 1:] += up[some] * term[:, :-1]
+            moved[:, :-1] += down[some] * term[:, 1:]
+            term, weight = moved, weight * short * fastest / k
+        for _ in range(doublings):
+            result = result @ result
+        whole[some] = result / result.sum(1, keepdims=True)
+    return whole
 
 
 def _check_law(mass: Array, model: Model, minimum: float = 0.0) -> Array:

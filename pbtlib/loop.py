@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
 from pathlib import Path
@@ -174,10 +175,13 @@ def evolve(
     if checkpoint is not None:
         checkpoint = Path(checkpoint).expanduser()
         this_run = _describe(state, seed, start, operators, identity, keepers)
-        if checkpoint.exists():
-            state, first = _restore(checkpoint, state, this_run, keepers)
-            if first > n_updates:
-                raise ValueError(f"checkpoint {str(checkpoint)!r} is at update {first}, beyond n_updates = {n_updates}")
+        with suppress(FileNotFoundError):  # another process that made the same run may remove it at any moment
+            if checkpoint.exists():
+                state, first = _restore(checkpoint, state, this_run, keepers)
+                if first > n_updates:
+                    raise ValueError(
+                        f"checkpoint {str(checkpoint)!r} is at update {first}, beyond n_updates = {n_updates}"
+                    )
     for k in tqdm(range(first, n_updates), total=n_updates, initial=first, disable=not progress, unit="update"):
         now = {name: op.at(k) if hasattr(op, "at") else op for name, op in operators.items()}
         if k == first and hasattr(now["mutate"], "check"):

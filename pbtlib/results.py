@@ -10,8 +10,8 @@ import platform
 import re
 import subprocess
 import uuid
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,9 @@ from pbtlib.processor import instruction_sets
 if TYPE_CHECKING:  # xarray is loaded by what makes or reads a data set: a run that keeps nothing starts sooner
     import xarray as xr
 
-__all__ = ["DATA", "as_json", "commit", "load", "load_arrays", "provenance", "save", "save_arrays", "tidy"]
+__all__ = [
+    "DATA", "as_json", "commit", "load", "load_arrays", "provenance", "replacing", "save", "save_arrays", "tidy",
+]  # fmt: skip
 
 _HERE = Path(__file__).resolve().parent
 _OF_THE_FORMAT = ("REFERENCE_LIST", "_Netcdf4Dimid", "_Netcdf4Coordinates", "_NCProperties")
@@ -127,6 +129,11 @@ def save(path: str | Path, data: xr.Dataset, meta: Mapping[str, Any], *, compres
     compress : bool
         Whether numbers are deflated.
 
+    Raises
+    ------
+    OSError
+        If it could not be written, such as on a full disk or into a read-only folder; an old file stays.
+
     Examples
     --------
     >>> import tempfile
@@ -136,20 +143,60 @@ def save(path: str | Path, data: xr.Dataset, meta: Mapping[str, Any], *, compres
     ...     load(f"{folder}/a.nc")["score"].values.tolist()
     [0.5, 0.7]
     """
-    target = Path(path).expanduser()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    tidy(target)
-    scratch = target.with_name(f"{_scratch(target)}{os.getpid()}-{uuid.uuid4().hex}")  # no other thread writes there
     out = data.copy(deep=False)
     described = json.dumps(meta, sort_keys=True)
     out.attrs = {"meta": described, "checksum": _checksum(data, described)}
     packed = {"zlib": True, "complevel": 6, "shuffle": True}
     encoding = {name: packed for name, v in out.variables.items() if compress and v.dtype.kind in "fiub" and v.ndim}
-    try:
+    size = len(described) + sum(v.nbytes * (1 if v.dtype.kind in "fiub" else 8) for v in out.variables.values())
+    with replacing(path) as scratch:
+        _find_room(scratch, size + 16_000 * (4 + len(out.variables) + len(out.dims)))
         out.to_netcdf(scratch, engine="h5netcdf", encoding=encoding)
+
+
+def _find_room(path: Path, size: int) -> None:
+    """Raise OSError unless a file may grow so large: HDF5 ends the process, not the call, on a disk that fills up."""
+    if hasattr(os, "posix_fallocate"):
+        with path.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Write a file whole or not at all: what is written to the path that this gives takes the file's place at the end.
+
+    Parameters
+    ----------
+    path : path-like
+        The file, ``~`` being the home directory. What killed processes left half written of it is removed.
+
+    Raises
+    ------
+    OSError
+        If it could not be written; nothing is left of the attempt.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with replacing(f"{folder}/a.txt") as scratch:
+    ...         _ = scratch.write_text("whole")
+    ...     print([file.name for file in Path(folder).iterdir()])
+    ['a.txt']
+    """
+    target = Path(path).expanduser()
+    scratch = target.with_name(f"{_scratch(target)}{os.getpid()}-{uuid.uuid4().hex}.part")  # no other thread's
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        tidy(target)
+        yield scratch
         os.replace(scratch, target)
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno else str(error)
+        raise OSError(error.errno, f"path is {str(target)!r}; the file could not be written: {why}") from error
     finally:
-        scratch.unlink(missing_ok=True)
+        with suppress(OSError):  # a read-only folder says so even of a file that is not there
+            scratch.unlink()
 
 
 def tidy(path: str | Path) -> None:
@@ -208,7 +255,12 @@ def load(path: str | Path) -> xr.Dataset:
     if not {"meta", "checksum"} <= attributes.keys():
         raise ValueError(f"path is {str(source)!r}; the file carries no provenance, so it was not written by save()")
     data.attrs = {}
-    if _checksum(data, attributes["meta"]) != attributes["checksum"]:
+    if _checksum(data, str(attributes["meta"])) != attributes["checksum"]:
+        if _checksum(data, "") == attributes["checksum"]:
+            raise ValueError(
+                f"path is {str(source)!r}; the file was written by an early pbtlib 0.1.0: its data match its checksum, "
+                "which did not yet cover the provenance. Take a newer file, or read it with the version that wrote it"
+            )
         raise ValueError(f"path is {str(source)!r}; the file's contents do not match its checksum: it was altered")
     data.attrs = json.loads(attributes["meta"])
     return data
@@ -269,13 +321,15 @@ def load_arrays(path: str | Path) -> tuple[dict[str, NDArray[Any]], dict[str, An
 
 
 def _checksum(data: xr.Dataset, meta: str) -> str:
-    digest = hashlib.sha256(meta.encode())
+    digest = hashlib.sha256(meta.encode(errors="surrogateescape"))  # a damaged text is altered, not an error
     for name in sorted(map(str, data.variables)):
         values = np.ascontiguousarray(data[name].to_numpy())
         if values.dtype.kind in "OUT":
             digest.update(json.dumps([name, list(map(str, data[name].dims)), values.astype(str).tolist()]).encode())
         else:
-            digest.update(f"{name} {data[name].dims} {values.dtype.str} {values.shape}".encode())
+            digest.update(
+                f"{name} {data[name].dims} {values.dtype.str} {values.shape}".encode(errors="surrogateescape")
+            )
             digest.update(values.tobytes())
     return digest.hexdigest()
 

@@ -16,7 +16,7 @@ from docutils.nodes import make_id
 from nbformat import NotebookNode
 from sphinx.errors import SphinxError
 
-from book import mutants
+from book import kills, mutants
 from book.faults import FAULTS, PARTED, older, stored
 from book.ledger.card import evidence, link_to_test, slug
 from pbtlib.claims import CHOICES, COMPUTED, STATUSES, WORDS, Record, Verdict, ledger
@@ -198,6 +198,7 @@ def parts(records: dict[str, Record], found: dict[str, list[dict[str, Any]]], wh
     """
     return {
         "entries": _entries(records, collect(records, found), where),
+        "kills": _kills(kills.stored()),
         "graph": graph(records),
         "findings": _findings(records, where),
         "faults": _faults(records, where),
@@ -423,6 +424,33 @@ def _mutants(table: dict[str, Any]) -> str:
             "",
         )
     )
+
+
+# ---------------------------------------------------------------------------------------------- kills, and sizes
+
+
+def _kills(table: dict[str, list[dict[str, Any]]]) -> str:
+    """The tables of `book.kills` and `benchmarks.sizes`: how what was done ended; what large sizes cost."""
+    rows = [row for part in kills.PARTS for row in table.get(part, [])]
+    total = {name: sum(row[name] for row in rows) for name in kills.OUTCOMES}
+    lines = [
+        f"**{sum(total.values())} trials:** {total['identical']} ended bit-identical, {total['error']} with an error "
+        f"that names the file and says why, {total['wrong']} otherwise.\n",
+        "| what | bit-identical | clear error | wrong |",
+        "|---|--:|--:|--:|",
+        *(f"| {row['what']} | {' | '.join(str(row[name]) for name in kills.OUTCOMES)} |" for row in rows),
+        "",
+    ]
+    if table.get("sizes"):
+        lines += [
+            "| size | seconds | of processors | GB | as a tenth tells | gives first |",
+            "|---|--:|--:|--:|---|---|",
+        ]
+    for row in table.get("sizes", []):
+        told = f"{row['told_seconds']:.3g} s, {row['told_memory']:.3g} GB"
+        numbers = " | ".join(f"{row[name]:.3g}" for name in ("seconds", "processor", "memory"))
+        lines.append(f"| {row['what']} | {numbers} | {told} | {row['first']} |")
+    return "\n".join([*lines, ""])
 
 
 # ---------------------------------------------------------------------------------------------- the graph

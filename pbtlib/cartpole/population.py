@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from pbtlib.cartpole.product import WIDTH, product
 from pbtlib.cartpole.setting import LAYERS, TINY, WEIGHTS, Setting, decode, initial_weights
-from pbtlib.checks import check_array, check_number
+from pbtlib.checks import check_array, check_memory, check_number
 from pbtlib.evolution import Jump
 from pbtlib.normals import COMPILE
 from pbtlib.parallel import processors
@@ -136,6 +136,7 @@ def new_population(h: ArrayLike, rng: np.random.Generator, setting: Setting | No
     scaled = check_array("h", h, min_ndim=2, shape=(None, 3))
     decode(scaled)
     n, capacity = len(scaled), (setting or Setting()).capacity
+    check_memory(f"h has shape {scaled.shape}", n * (34.0 * capacity + 16 * WEIGHTS))
     theta = np.array([initial_weights(child) for child in rng.spawn(n)])
     return Population(
         h=scaled,
@@ -196,6 +197,7 @@ def training(
 
     def train(state: Population, rng: np.random.Generator) -> tuple[Population, Trace]:
         hyper, n = decode(state.h), len(state.h)
+        check_memory(f"the population has {n:,} agents", 2.0 * sum(getattr(state, name).nbytes for name in _CHANGED))
         new = replace(state, **{name: getattr(state, name).copy() for name in _CHANGED})
         arrays = [getattr(new, name) for name in _CHANGED]
         returns, streams = np.zeros((n, n_steps), np.int64), rng.spawn(n)
