@@ -438,6 +438,12 @@ def without_a_test(records):
     return missing
 
 
+@pytest.mark.parametrize("name", names())
+def test_the_card_of_a_claim_is_asked_for_where_its_cell_does_not_show_it(name):
+    asked = re.findall(r"^```\{claim\} (\S+)", (TWINS / f"{name}.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert not {*asked} & {verdict["id"] for verdict in claims_of(stored(name))}
+
+
 def test_every_computed_claim_names_a_test_that_exists():
     assert without_a_test(ledger().values()) == []
 

@@ -396,10 +396,11 @@ def _page(page: str, where: Places) -> str:
 
 def _mutants(table: dict[str, Any]) -> str:
     """The table of `book.mutants`: by module, how many small changes the tests notice; and those that they do not."""
-    if not table:
+    if not table.get("made"):
         return "Nothing was changed yet.\n"
     columns = ("mutants", mutants.KILLED, mutants.EQUIVALENT, mutants.SURVIVED)
     rows = {mutants.module_of(file): [row[name] for name in columns] for file, row in table["modules"].items()}
+    rows = {f"`{name}`": numbers for name, numbers in rows.items() if any(numbers[1:])}  # modules without a change yet
     rows["all"] = [sum(numbers) for numbers in zip(*rows.values(), strict=True)]
     changed = [mutants.module_of(file) for file in mutants.changed(table)]
     unexplained = [row for row in table["read"] if row["outcome"] == mutants.SURVIVED]
@@ -433,9 +434,11 @@ def _kills(table: dict[str, list[dict[str, Any]]]) -> str:
     """The tables of `book.kills` and `benchmarks.sizes`: how what was done ended; what large sizes cost."""
     rows = [row for part in kills.PARTS for row in table.get(part, [])]
     total = {name: sum(row[name] for row in rows) for name in kills.OUTCOMES}
+    missing = ", ".join(part for part in (*kills.PARTS, "sizes") if not table.get(part))
     lines = [
         f"**{sum(total.values())} trials:** {total['identical']} ended bit-identical, {total['error']} with an error "
-        f"that names the file and says why, {total['wrong']} otherwise.\n",
+        f"that names the file and says why, {total['wrong']} otherwise."
+        f"{' Not made yet: ' * bool(missing)}{missing}{'.' * bool(missing)}\n",
         "| what | bit-identical | clear error | wrong |",
         "|---|--:|--:|--:|",
         *(f"| {row['what']} | {' | '.join(str(row[name]) for name in kills.OUTCOMES)} |" for row in rows),
