@@ -361,7 +361,7 @@ def shown():
 
 
 def test_the_pages_of_the_ledger_ask_for_all_of_its_parts_and_hold_none(shown):
-    texts = [(CHAPTERS / f"{page}.md").read_text() for page in ("claims", "findings")]
+    texts = [(CHAPTERS / f"{page}.md").read_text() for page in ("claims", "findings", "text/reproduce")]
     assert set(re.findall(r"```\{ledger\} (\w+)", "".join(texts))) == set(shown)
     assert not any(f"ledger-{name}" in text for name in ledger() for text in texts)
     for record in ledger().values():

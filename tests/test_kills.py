@@ -270,4 +270,4 @@ def test_the_page_shows_the_table():
     shown = _kills(kills.stored())
     assert "## " not in shown
     assert "```{ledger} kills" in (CHAPTERS / "text" / "reproduce.md").read_text()
-    assert all(row["what"] in shown for rows in kills.stored().values() for row in rows)
+    assert all(row["what"] in shown.replace("\u200b", "") for rows in kills.stored().values() for row in rows)
