@@ -230,7 +230,7 @@ def test_the_table_counts_a_reason_as_equivalent_and_keeps_it(tmp_path):
     assert mutants.changed(table, tmp_path) == []
     (tmp_path / "x.py").write_text(CODE.replace("5", "6"))
     assert mutants.changed(table, tmp_path) == ["x.py"]
-    assert "changed since: x" in pages._mutants(table)
+    assert "changed since: `x`" in pages._mutants(table)
     assert "| `x` | 1 | 1 | 1 |" in pages._mutants(table)
 
 

@@ -407,7 +407,7 @@ def _mutants(table: dict[str, Any]) -> str:
     rows = {mutants.module_of(file): [row[name] for name in columns] for file, row in table["modules"].items()}
     rows = {f"`{breakable(name)}`": numbers for name, numbers in rows.items() if any(numbers)}
     rows["all"] = [sum(numbers) for numbers in zip(*rows.values(), strict=True)]
-    changed = [mutants.module_of(file) for file in mutants.changed(table)]
+    changed = [f"`{mutants.module_of(file)}`" for file in mutants.changed(table)]
     unexplained = [row for row in table["read"] if row["outcome"] == mutants.SURVIVED]
     killed, _, survived = rows["all"]
     return "\n".join(
