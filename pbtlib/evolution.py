@@ -244,9 +244,7 @@ class Threshold:
         fitness, mass = _check_atoms(fitness, mass)
         share = mass / mass.sum(-1, keepdims=True)
         there = np.where(mass > 0, fitness, 0.0)
-        _, scale = np.frexp(
-            np.abs(there).max(-1, keepdims=True)
-        )  # by powers of two: no square overflows, no digit goes
+        _, scale = np.frexp(np.abs(there).max(-1, keepdims=True))  # a power of two: no square overflows, no digit goes
         there = np.ldexp(there, -scale)
         away = there - (share * there).sum(-1, keepdims=True)
         with np.errstate(over="ignore"):  # a gap far beyond all fitness: nobody is beyond it

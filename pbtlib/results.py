@@ -29,7 +29,6 @@ __all__ = [
 ]  # fmt: skip
 
 _HERE = Path(__file__).resolve().parent
-_OF_THE_FORMAT = ("REFERENCE_LIST", "_Netcdf4Dimid", "_Netcdf4Coordinates", "_NCProperties")
 DATA = _HERE / "data" if (_HERE / "data").is_dir() else _HERE.parent / "data"
 """The folder of the book's data, inside an installed package, beside it in a checkout."""
 
@@ -239,6 +238,8 @@ def load(path: str | Path) -> xr.Dataset:
     >>> load("cartpole_frozen.nc").attrs["runs"]["missing"]      # found in the book's data
     0
     """
+    import xarray as xr
+
     source = Path(path).expanduser()
     if not source.is_file() and not source.is_absolute() and (kept := DATA / source.name).is_file():
         source = kept
@@ -248,8 +249,9 @@ def load(path: str | Path) -> xr.Dataset:
             "data files are in the folder data/ of its project, and come with pbtlib when it is installed from there"
         )
     try:
-        data = _read(source)
-    except Exception as error:  # h5py and xarray raise many kinds on a damaged file
+        with xr.open_dataset(source, engine="h5netcdf") as opened:
+            data = opened.load()
+    except Exception as error:  # h5netcdf, h5py and xarray raise many kinds on a damaged file
         raise ValueError(f"path is {str(source)!r}; the file is damaged or no NetCDF file ({error})") from error
     attributes = data.attrs
     if not {"meta", "checksum"} <= attributes.keys():
@@ -264,26 +266,6 @@ def load(path: str | Path) -> xr.Dataset:
         raise ValueError(f"path is {str(source)!r}; the file's contents do not match its checksum: it was altered")
     data.attrs = json.loads(attributes["meta"])
     return data
-
-
-def _read(path: Path) -> xr.Dataset:
-    """Read a NetCDF file that `save` wrote, variable by variable: of hundreds xarray's own way takes seconds."""
-    import h5py
-    import xarray as xr
-
-    variables = {}
-    with h5py.File(path, track_order=True) as file:
-        for name, item in file.items():
-            about = dict(item.attrs)
-            said, axes = about.pop("NAME", b""), about.pop("DIMENSION_LIST", ())
-            if said.startswith(b"This is a netCDF dimension but not a netCDF variable"):
-                continue
-            dims = [name] if about.pop("CLASS", None) is not None else [file[axis[0]].name[1:] for axis in axes]
-            values = item.asstr()[()] if h5py.check_string_dtype(item.dtype) else item[()]
-            described = {key: value for key, value in about.items() if key not in _OF_THE_FORMAT}
-            variables[name] = xr.Variable(dims, values, described)
-        attributes = {key: value for key, value in file.attrs.items() if key not in _OF_THE_FORMAT}
-    return xr.decode_cf(xr.Dataset(variables, attrs=attributes))
 
 
 def save_arrays(path: str | Path, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:

@@ -60,17 +60,6 @@ def test_a_notebook_finds_the_data_from_any_folder(tmp_path, data, monkeypatch):
         results.load("../data/other.nc")
 
 
-@pytest.mark.parametrize("path", sorted(results.DATA.glob("*.nc")), ids=lambda path: path.stem)
-def test_what_is_read_is_what_xarray_reads(path):
-    with xr.open_dataset(path, engine="h5netcdf") as opened:
-        expected = opened.load()
-    found = results.load(path)
-    assert list(found) == list(expected)
-    xr.testing.assert_identical(
-        found.assign_attrs(expected.attrs).drop_attrs(deep=False), expected.drop_attrs(deep=False)
-    )
-
-
 def test_altered_value_is_refused(tmp_path, data):
     results.save(tmp_path / "x.nc", data, {})
     with xr.open_dataset(tmp_path / "x.nc", engine="h5netcdf") as opened:
