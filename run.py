@@ -16,6 +16,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 
@@ -232,21 +233,24 @@ def call(*words: str, venv: Path | None = None, log: Path | None = None, offline
 
 
 def logged(words: list[str], log: Path, environment: os._Environ[str] | dict[str, str]) -> int:
-    """Run a command with its words added to a log, a terminal showing how far it is; returns its exit code."""
+    """Run a command with its words added to a log, a terminal showing how far it is; returns its exit code.
+
+    It ends with the command, whatever else that may have left running with the same log.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     verbose, terminal = "PBTLIB_VERBOSE" in os.environ, sys.stdout.isatty()
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
-    with (
-        log.open("a") as file,
-        subprocess.Popen(words, cwd=ROOT, env=environment, encoding="utf-8", **pipes) as process,  # type: ignore[call-overload]
-    ):
-        for line in process.stdout:
-            file.write(line)
-            file.flush()
-            if verbose:
-                print(line, end="", flush=True)
-            elif terminal and (far := re.search(r"\[ *(\d+%)\]", line)):
-                print(f"\r{far[1]:>4} of the tests", end="", flush=True)
+    with log.open("ab") as file, log.open(encoding="utf-8", errors="replace") as said:
+        said.seek(0, os.SEEK_END)
+        with subprocess.Popen(words, cwd=ROOT, env=environment, stdout=file, stderr=subprocess.STDOUT) as process:
+            ended = False
+            while not ended:
+                ended = process.poll() is not None
+                text = said.read()
+                if verbose:
+                    print(text, end="", flush=True)
+                elif terminal and (far := re.findall(r"\[ *(\d+%)\]", text)):
+                    print(f"\r{far[-1]:>4} of the tests", end="", flush=True)
+                time.sleep(0 if ended else 0.1)
     if terminal and not verbose:
         print("\r", end="")
     return int(process.returncode)

@@ -77,7 +77,10 @@ def starts(path: str) -> bool:
 def playwrights_own() -> str | None:
     """Where Playwright keeps the browser that it downloads, whether or not it has done so."""
     ask = "from playwright.sync_api import sync_playwright as s\nwith s() as p: print(p.chromium.executable_path)"
-    done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, timeout=60, check=False)
+    except subprocess.TimeoutExpired:
+        return None
     return done.stdout.strip() or None
 
 

@@ -1,9 +1,12 @@
 """The one way in: what `run.py` passes on, what it refuses, and when it makes its environment anew."""
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -273,3 +276,12 @@ def test_what_a_command_says_goes_to_its_log_and_is_shown_on_demand(verbose, mon
     assert code == 3
     assert log.read_text() == "said\n"
     assert capsys.readouterr().out == ("said\n" if verbose else "")
+
+
+def test_a_command_ends_when_it_ends_whatever_it_left_running(monkeypatch, tmp_path):
+    monkeypatch.delenv("PBTLIB_VERBOSE", raising=False)
+    left = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']).pid)"
+    begun = time.monotonic()
+    assert run.logged([sys.executable, "-c", left], tmp_path / "x.log", dict(os.environ)) == 0
+    assert time.monotonic() - begun < 30
+    os.kill(int((tmp_path / "x.log").read_text()), signal.SIGTERM)
