@@ -362,15 +362,15 @@ def _relaxed(lines: _Lines, silent: str) -> Finding:
     thrice = lines.own[1:] & lines.own[:-1]
     pair = _slopes(lines.score[2:], [lines.score[1:-1], lines.score[:-2]], [], thrice)
     order = _student(pair[:, 0] - pair[:, 1])
-    meaning = "part of an unexplained lead that is left after an interval, at most"
+    meaning = "share of an unexplained lead that survives an interval (upper estimate)"
     if grown:
         verdict, reason = "no", grown
     elif order[1] > 0:
-        verdict, reason = "no", "The last score of a trial predicts the next better than the one before: it remembers."
+        verdict, reason = "no", "A trial's last score predicts the next better than the one before: training remembers."
     elif memory[2] < FORGETS:
-        verdict, reason = "yes", "Hardly anything of a lead that h does not explain is left."
+        verdict, reason = "yes", "Of a lead that h does not explain, hardly anything survives an interval."
     else:
-        verdict, reason = CANNOT, "A lead may last because of weights or because of what the quadratic in h misses."
+        verdict, reason = CANNOT, "A lead may last through the weights, or because a quadratic in h misses something."
     return Finding(name, question, verdict, *memory, meaning, claim, reason)
 
 
@@ -389,15 +389,13 @@ def _luck(lines: _Lines, anew: Array | None, silent: str) -> Finding:
         value = _student(paired)
         small = 0.25 * float(np.nanstd(lines.score[-1]))
         verdict = "yes" if value[1] > 0 else "no" if value[2] < small else CANNOT
-        reason = (
-            f"{len(paired)} trials against weights trained anew; no: less than {small:.2g}, a quarter of the spread."
-        )
+        reason = f"{len(paired)} trials against weights trained anew; below {small:.2g}, a quarter of the spread: no."
         return Finding(name, question, verdict, *value, "own score minus that of new weights", claim, reason)
     slope = _student(_survival(lines))
     value = (1 - slope[0], 1 - slope[2], 1 - slope[1])
     verdict = "yes" if value[1] > 0.1 else CANNOT
-    reason = "At least this part; luck that lasts longer looks like tuning, only retraining tells."
-    return Finding(name, question, verdict, *value, "part of a lead lost within an interval", claim, reason)
+    reason = "A lower bound: luck that lasts longer looks like tuning, and only retraining tells the two apart."
+    return Finding(name, question, verdict, *value, "share of a lead lost within an interval", claim, reason)
 
 
 def _window(run: xr.Dataset, lines: _Lines, silent: str) -> Finding:
@@ -539,12 +537,12 @@ def _families(lines: _Lines, lots: _Lots | None, silent: str) -> Finding:
     low, high = np.quantile(null, [1 - LEVEL / 2, LEVEL / 2])
     verdict = "yes" if p <= LEVEL else "no" if p > 10 * LEVEL else CANNOT
     rate, error = lots.shared
-    tied = f" At {lots.ties} updates equal scores decided who goes." if lots.ties else ""
+    tied = f" At {lots.ties} updates ties decided who was replaced." if lots.ties else ""
     reason = (
-        f"Two trials share a parent with probability {rate:.3g} ± {error:.1g} an update; of the lotteries {p:.1%} "
-        f"concentrate as much.{tied} Success in families may be tuning or inherited weights."
+        f"Two trials share a parent with probability {rate:.3g} ± {error:.1g} per update; {p:.1%} of the lotteries "
+        f"concentrate as much.{tied} A successful family may owe it to tuning or to inherited weights."
     )
-    mean = "kinship over that of a lottery"
+    mean = "kinship relative to a lottery"
     return Finding(name, question, verdict, run / null.mean(), run / low, run / high, mean, claim, reason)
 
 
@@ -558,8 +556,8 @@ def _variety(lines: _Lines, name: str, lots: _Lots | None, silent: str) -> Findi
     low, high = value / half, value * half
     verdict = "yes" if low > 0.5 else "no" if high < 0.5 else CANNOT
     few, many = np.quantile(lots.spread[name][1:], [LEVEL / 2, 1 - LEVEL / 2])
-    reason = f"Kept: at least half of the first spread. With the same mutations by lot: {few:.2g} to {many:.2g}."
-    return Finding(label, question, verdict, value, low, high, "last over first spread", claim, reason)
+    reason = f"It counts as kept above one half; a lottery with the same mutations gives {few:.2g} to {many:.2g}."
+    return Finding(label, question, verdict, value, low, high, "last spread over the first", claim, reason)
 
 
 # ------------------------------------------------------------------------------------------------- mutations
@@ -638,8 +636,8 @@ def _schedule(
     at = int((np.abs(path[0]) / error).argmax())
     value, half = float(path[0, at] / error[at]), float(np.quantile(furthest[1:], 1 - LEVEL))
     low, high = value - half, value + half
-    meaning = f"way of the mean at its furthest, after update {at + 1}, in standard deviations of a lottery"
-    lot = f"By lot it goes as far with probability {p:.1%}"
+    meaning = f"largest shift of the mean, after update {at + 1}, in standard deviations of a lottery"
+    lot = f"A lottery shifts it as far with probability {p:.1%}"
     if effect is None:
         reason = f"{lot}; too few mutated copies to say whether {name} matters."
         return Finding(label, question, CANNOT, value, low, high, meaning, claim, reason)
@@ -669,21 +667,18 @@ def _mutation(lines: _Lines, name: str, effect: _Effect | None, relaxed: str, si
     chosen = np.array([np.nanmean(row[copied]) for row, copied in zip(lead, ~lines.own, strict=True)])
     (choice, least, _), (kept, low, high) = _student(chosen), _student(_survival(lines))
     if not (least > 0 and low > 0):
-        return _unable(label, question, claim, "Nothing that selection gains is seen to last an interval.")
+        return _unable(label, question, claim, "No gain of selection is seen to last an interval.")
     gain = kept * choice
     error = np.hypot(effect.cost_error, effect.cost * (high - kept) / stats.norm.isf(LEVEL / 2) / kept)
     half = stats.norm.isf(LEVEL / 2) * error
     value, low, high = ((effect.cost + s * half) / gain for s in (0, -1, 1))
     verdict = "yes" if low > 0.5 else "no" if high < 0.5 and relaxed == "yes" else CANNOT
+    meaning = "cost of a mutation relative to the gain that lasts"
     if relaxed != "yes":
         reason = "Training is not known to be relaxed, and a mutation may show only later."
-        return Finding(
-            label, question, verdict, value, low, high, "cost of a mutation over the gain that lasts", claim, reason
-        )
-    reason = "From one half on a smaller mutation pays; that says nothing about crossing valleys."
-    return Finding(
-        label, question, verdict, value, low, high, "cost of a mutation over the gain that lasts", claim, reason
-    )
+    else:
+        reason = "Above one half a smaller mutation would pay; this says nothing about crossing valleys."
+    return Finding(label, question, verdict, value, low, high, meaning, claim, reason)
 
 
 def _grid(trials: int, dimensions: int) -> Finding:
@@ -691,8 +686,8 @@ def _grid(trials: int, dimensions: int) -> Finding:
     points = float(trials ** (1 / dimensions))
     verdict = "yes" if dimensions == 1 and points >= 20 else "no" if points < 3 else CANNOT
     reason = (
-        f"The same training buys {trials} independent trials of full length: random search, or a grid of this many "
-        "values for each hyperparameter. No grid finds a schedule."
+        f"The same training buys {trials} independent trials of full length: random search, or a grid with this many "
+        "points per hyperparameter. No grid finds a schedule."
     )
     return Finding(
         "grid",
@@ -701,7 +696,7 @@ def _grid(trials: int, dimensions: int) -> Finding:
         points,
         np.nan,
         np.nan,
-        "values for each",
+        "grid points per hyperparameter",
         "own-one-penalty-grid-is-safe",
         reason,
     )

@@ -127,7 +127,7 @@ def capped(rng, trials=20, updates=12):
 def test_ties_in_order_of_creation_are_no_evidence(rng, monkeypatch):
     finding = diagnose(capped(rng))["families"]
     assert finding.low <= 1 <= finding.high
-    assert "equal scores decided" in finding.reason
+    assert "ties decided" in finding.reason
     monkeypatch.setattr(diagnosis, "_truncates", lambda lines: False)  # planted: ties broken by lot
     finding = diagnose(capped(rng))["families"]
     assert not finding.low <= 1 <= finding.high
