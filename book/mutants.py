@@ -88,7 +88,7 @@ PRELOADED = (
     "numpy scipy.stats scipy.optimize scipy.linalg scipy.integrate scipy.sparse.linalg scipy.special numba pytest "
     "xarray h5netcdf h5py hypothesis hypothesis.extra.numpy joblib tqdm threadpoolctl ot pandas matplotlib.pyplot "
     "seaborn torch gymnasium sphinx.application nbformat jupytext nbclient ipykernel.ipkernel dask distributed "
-    "_hypothesis_pytestplugin doctest"
+    "_hypothesis_pytestplugin pytest_timeout doctest"
 )
 """Libraries of others that a test may load: once for all mutants."""
 
@@ -400,8 +400,9 @@ def _child(request: dict[str, Any], answer: Path, folder: str) -> int:
             if report.failed and not told["by"]:
                 told["by"] = report.nodeid
 
-    words = ["-x", "-q", "-p", "no:cacheprovider", "-p", "_hypothesis_pytestplugin", "--hypothesis-seed=0"]
-    words += ["-m", request["marks"], "--doctest-modules", f"--basetemp={folder}/tmp", *request["files"]]
+    words = ["-x", "-q", "-p", "no:cacheprovider", "-p", "_hypothesis_pytestplugin", "-p", "pytest_timeout"]
+    words += ["--hypothesis-seed=0", "-m", request["marks"], "--doctest-modules"]
+    words += [f"--basetemp={folder}/tmp", *request["files"]]
     code = int(pytest.main(words, plugins=[Told()]))
     answer.write_text(json.dumps(told))
     return code

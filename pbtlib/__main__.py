@@ -141,13 +141,13 @@ def _cluster(address: str) -> Iterator[None]:
     from distributed import Client
 
     try:
-        client = Client(address)
+        client = Client(address, set_as_default=False)  # as the default, one that fails would stay it for good
     except (OSError, ValueError) as error:
         raise ValueError(f"--dask is {address!r}; no scheduler answers there: {error}") from error
     with client:
         if (threads := sum(client.ncores().values())) < 2:  # for a single one joblib does not ask Dask
             raise ValueError(f"--dask is {address!r}; its workers have {threads} threads in all, it needs at least 2")
-        with joblib.parallel_config("dask"):
+        with joblib.parallel_config("dask", client=client):
             yield
 
 

@@ -39,6 +39,14 @@ def _numpy_errors_raise():
         yield
 
 
+@pytest.fixture(autouse=True)
+def _no_cluster_stays_the_default():
+    """Whoever writes a file afterwards would ask it for a lock, and wait for ever if it is gone."""
+    yield
+    if "dask" in sys.modules:
+        assert sys.modules["dask"].config.get("scheduler", None) is None
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     """Mark the tests of the built pages, the same on every processor (``-m 'not pages'``); the longest files go first.
