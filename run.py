@@ -284,7 +284,7 @@ def nbval(rest: list[str], venv: Path | None = None) -> int:
     """Execute notebooks under nbval, strictly, and compare what they say with what is stored; what ran is kept."""
     os.environ.update(ONE_THREAD | QUIET)
     rules = ["--nbval-lax", "--nbval-sanitize-with", "tests/nbval.cfg", "--nbval-cell-timeout", "600"]
-    rules += ["-p", "book.under_nbval", "--nbval-kernel-name", "recorded"]
+    rules += ["-p", "book.under_nbval", "--nbval-kernel-name", "recorded", "--nbval-kernel-startup-timeout", "600"]
     return pytest(None, [*([] if some(rest) else ["chapters"]), *rules, *rest], venv, "nbval")
 
 

@@ -253,6 +253,7 @@ def execute(
     client = NotebookClient(
         notebook,
         timeout=CELL_SECONDS,
+        startup_timeout=CELL_SECONDS,
         coalesce_streams=True,
         kernel_name=kernel,
         resources={"metadata": {"path": str(CHAPTERS)}},

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 KERNEL = "recorded"
@@ -39,7 +39,7 @@ SHARED = (
 
 @contextmanager
 def kernels(arguments: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> Iterator[None]:
-    """Let Jupyter know kernels of the name KERNEL meanwhile, beside those that it knows.
+    """Let Jupyter know kernels of the name KERNEL meanwhile, beside those that it knows; begin when all is imported.
 
     Parameters
     ----------
@@ -63,10 +63,13 @@ def kernels(arguments: Sequence[str] = (), environment: Mapping[str, str] | None
                 server = subprocess.Popen(
                     words,
                     stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
                     env={**inherited, **(environment or {})},
                     pass_fds=[listener.fileno()],
                     cwd=Path(__file__).parents[1],
                 )
+                assert server.stdout
+                server.stdout.readline()  # else the imports would count as a kernel's slow start
         words = [sys.executable, *start, "-f", "{connection_file}", *arguments]
         spec.write_text(json.dumps({"argv": words, "display_name": KERNEL, "language": "python", "env": extra}))
         os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, [folder, os.environ.get("JUPYTER_PATH")]))
@@ -77,9 +80,8 @@ def kernels(arguments: Sequence[str] = (), environment: Mapping[str, str] | None
                 os.environ["JUPYTER_PATH"] = inherited["JUPYTER_PATH"]
             else:
                 del os.environ["JUPYTER_PATH"]
-            if server is not None and server.stdin is not None:
-                server.stdin.close()
-                server.wait()
+            with server or nullcontext():  # its input ends, and then it does
+                pass
 
 
 def ask() -> None:
@@ -99,6 +101,7 @@ def serve(listener: socket.socket) -> None:
         with suppress(Exception):  # a chapter that needs it says what is wrong with it
             importlib.import_module(name)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the kernels
+    print(flush=True)
     while listener in select.select([listener, sys.stdin], [], [])[0]:
         link, _ = listener.accept()
         if os.fork() == 0:

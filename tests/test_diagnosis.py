@@ -226,7 +226,7 @@ def test_rates_of_coalescence_are_those_of_truncation(seed):
     """Two trials share a parent with probability q(τ² + 2τ) / N at τ = 1, up to O(1/N²): 0.75 / 64."""
     finding = diagnose(run("merit", seed, updates=40), draws=199)["families"]
     rate, error = (
-        float(word.rstrip(",.")) for word in finding.reason.split("probability ")[1].split(" an ")[0].split(" ± ")
+        float(word.rstrip(",.")) for word in finding.reason.split("probability ")[1].split(" per ")[0].split(" ± ")
     )
     assert abs(rate - 0.75 / 64) < 5 * error + 2 / 64**2
 
@@ -239,7 +239,7 @@ def test_a_diagnosis_prints_draws_and_names_claims_of_the_ledger(seed):
         found["wealth"]
     figure, ax = plt.subplots()
     found.plot(ax)
-    assert [label.get_text() for label in ax.get_yticklabels()] == [f.name for f in found.findings]
+    assert [label.get_text() for label in ax.get_yticklabels()] == [f.question for f in found.findings]
     plt.close(figure)
 
 

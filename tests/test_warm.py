@@ -72,6 +72,14 @@ def test_a_kernel_that_is_killed_leaves_no_process():
     pytest.fail(f"{process} is still there")
 
 
+def test_imports_are_done_before_a_kernel_is_asked_for(tmp_path):
+    """They take longer than a kernel may on a machine that has other work."""
+    (tmp_path / "seaborn.py").write_text("import time; time.sleep(3)")
+    begun = time.monotonic()
+    with kernels(environment={"PYTHONPATH": str(tmp_path)}):
+        assert time.monotonic() - begun > 3
+
+
 def test_a_module_that_cannot_be_imported_is_told_by_who_needs_it(tmp_path):
     (tmp_path / "seaborn.py").write_text("raise RuntimeError")
     broken = {"PYTHONPATH": str(tmp_path)}
