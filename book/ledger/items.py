@@ -118,7 +118,12 @@ def listed(sections: Mapping[str, list[Item]], records: Mapping[str, Record], wo
         If an item names a claim that the ledger does not hold.
     """
     every = [item for items in sections.values() for item in items]
-    lines = [f"**{len(every)} items**: {_counted(every)}.\n"]
+    for item in every:
+        if missing := set(item.claims) - records.keys():
+            raise ValueError(f"item {item.item!r} names {sorted(missing)}, which claims.toml does not hold")
+    held = Counter(records[claim].status for claim in {claim for item in every for claim in item.claims})
+    outcomes = " · ".join(f"{held[status]} {WORDS[status].lower()}" for status in STATUSES if held[status])
+    lines = [f"**{len(every)} items**: {_counted(every)}. The claims that hold them: {outcomes}.\n"]
     for how in PARTED:
         lines += [f"## {HOW[how].capitalize()}\n", _rows([i for i in every if i.how == how], records, words)]
     lines.append("## All, by section\n")
@@ -141,8 +146,6 @@ def _rows(items: list[Item], records: Mapping[str, Record], words: Words) -> str
 
 
 def _row(item: Item, records: Mapping[str, Record], words: Words) -> str:
-    if missing := set(item.claims) - records.keys():
-        raise ValueError(f"item {item.item!r} names {sorted(missing)}, which claims.toml does not hold")
     said = f"{HOW[item.how]}: {item.because}" if item.because else HOW[item.how]
     notes = [f'<p class="ledger-note">{" · ".join((f"<em>{escape(said)}</em>", *_where(item, words)))}</p>']
     for status in STATUSES:
