@@ -81,7 +81,8 @@ def parse(table: Mapping[str, Any]) -> dict[str, list[Item]]:
         name = entry.get("item", "without a name")
         if other := entry.keys() - known or {"item", "paper", "kind", "says", "how"} - entry.keys():
             raise ValueError(f"item {name!r}: {sorted(other)} unknown or missing; its fields are {sorted(known)}")
-        item = Item(**{key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()})
+        given: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in entry.items()}
+        item = Item(**given)
         for field, allowed in (("how", tuple(HOW)), ("kind", KINDS), ("paper", tuple(sections))):
             if getattr(item, field) not in allowed:
                 raise ValueError(f"item {name!r}: {field} is {getattr(item, field)!r}, allowed are {allowed}")
