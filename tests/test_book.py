@@ -354,6 +354,9 @@ def test_a_stored_measurement_that_is_not_reproduced_is_noticed():
     assert disagreement(claim, {**claim, "measured": [1.0, 2.2]})
 
 
+PAGES_OF_THE_LEDGER = ("claims", "findings", "paper_items", "text/reproduce")
+
+
 @pytest.fixture(scope="module")
 def shown():
     """The parts of the ledger, from the stored notebooks."""
@@ -361,7 +364,7 @@ def shown():
 
 
 def test_the_pages_of_the_ledger_ask_for_all_of_its_parts_and_hold_none(shown):
-    texts = [(CHAPTERS / f"{page}.md").read_text() for page in ("claims", "findings", "text/reproduce")]
+    texts = [(CHAPTERS / f"{page}.md").read_text() for page in PAGES_OF_THE_LEDGER]
     assert set(re.findall(r"```\{ledger\} (\w+)", "".join(texts))) == set(shown)
     assert not any(f"ledger-{name}" in text for name in ledger() for text in texts)
     for record in ledger().values():

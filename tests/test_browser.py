@@ -405,7 +405,7 @@ def test_an_old_address_works_without_scripts(browser):
 
 @pytest.mark.usefixtures("pages")
 def test_every_link_of_the_ledger_leads_somewhere():
-    names = ("claims", "findings", "disagreements")
+    names = ("claims", "findings", "disagreements", "paper_items")
     ids = cache(lambda path: set(re.findall(r'\bid="([^"]+)"', path.read_text())))
     links = 0
     for name in names:

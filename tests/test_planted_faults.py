@@ -38,7 +38,11 @@ claim("two", measured=1 + 1, predicted={predicted}, control=3, bound=0.1)
 
 Measured {{measured}}`two`, {{control}}`two %` where it is broken.
 """
-WAYS = {"findings": "# Findings\n\n```{ledger} findings\n```\n", "disagreements": "# Disagreements\n"}
+WAYS = {
+    "findings": "# Findings\n\n```{ledger} findings\n```\n",
+    "disagreements": "# Disagreements\n",
+    "paper_items": "# The paper, item by item\n",
+}
 TOC = "format: jb-book\nroot: chapters/index\nchapters:\n" + "".join(
     f"  - file: chapters/{name}\n" for name in ("claims", *WAYS)
 )

@@ -1,4 +1,4 @@
-"""The ledger of claims: the card of a claim wherever a page asks for it, the ledger's pages, the tests as pages.
+"""The ledger of claims: the card of a claim wherever a page asks for it, its pages, the paper's items, tests as pages.
 
 A page asks for the card of a claim by ``{claim} ID``, for a part of the ledger by ``{ledger} PART``, and in a sentence
 for one number of a claim by the roles ``measured``, ``predicted`` and ``control``. Where a claim is computed its card
@@ -28,6 +28,7 @@ import pbtlib.claims
 from book import feature
 from book.execute import claims_of
 from book.ledger.card import card, text_of, verdict_of
+from book.ledger.items import TABLE as ITEMS
 from book.ledger.pages import parts, places
 
 RECORDS = Path(pbtlib.claims.__file__).with_name("claims.toml")
@@ -155,7 +156,7 @@ def fill(app: Sphinx, docname: str, source: list[str]) -> None:
     if "```{ledger}" not in source[0]:
         return
     notebooks = sorted(Path(app.srcdir, docname).parent.glob("*.ipynb"))
-    for path in (*notebooks, RECORDS):
+    for path in (*notebooks, RECORDS, ITEMS):
         app.env.note_dependency(str(path))
     found = from_notebooks(tuple((path, path.stat().st_mtime_ns) for path in notebooks))
     source[0] = with_parts(source[0], found)

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from graphlib import CycleError, TopologicalSorter
 from html import escape
 from itertools import pairwise
@@ -18,6 +19,7 @@ from sphinx.errors import SphinxError
 
 from book import kills, mutants
 from book.faults import FAULTS, PARTED, older, stored
+from book.ledger import items
 from book.ledger.card import evidence, link_to_test, slug
 from pbtlib.claims import CHOICES, COMPUTED, STATUSES, WORDS, Record, Verdict, ledger
 
@@ -86,12 +88,15 @@ class Places:
         From a claim to the section of the paper beside which it is measured and the figure nearest to it, or "".
     titles : dict
         From a page to its title.
+    headings : dict
+        From ``page#anchor`` to the heading there.
     """
 
     targets: dict[str, tuple[str, str, str]]
     sections: dict[str, tuple[str, str]]
     claims: dict[str, tuple[str, str]]
     titles: dict[str, str]
+    headings: dict[str, str]
 
 
 def places(chapters: dict[str, NotebookNode]) -> Places:
@@ -102,7 +107,7 @@ def places(chapters: dict[str, NotebookNode]) -> Places:
     chapters : dict of NotebookNode
         With or without outputs.
     """
-    found = Places({}, {}, {}, {})
+    found = Places({}, {}, {}, {}, {})
     for page, notebook in chapters.items():
         numbers, heading = {1: _appendix(page)}, 0
         claims: list[tuple[str, int]] = []
@@ -119,6 +124,7 @@ def places(chapters: dict[str, NotebookNode]) -> Places:
                     level, heading = len(title[1]), heading + 1
                     numbers = {k: v for k, v in numbers.items() if k < level or k == 1}
                     found.titles.setdefault(page, title[2])
+                    found.headings.setdefault(f"{page}#{make_id(title[2])}", title[2])
                     if number := re.match(r"\d+(\.\d+)*(?= )", title[2]):
                         numbers[level] = number[0]
                         found.sections.setdefault(number[0], (page, make_id(title[2])))
@@ -201,6 +207,7 @@ def parts(records: dict[str, Record], found: dict[str, list[dict[str, Any]]], wh
         "kills": _kills(kills.stored()),
         "graph": graph(records),
         "findings": _findings(records, where),
+        "items": items.listed(items.stored(), records, partial(called, where)),
         "faults": _faults(records, where),
         "mutants": _mutants(mutants.stored()),
     }
@@ -238,6 +245,22 @@ def _by_chapter(records: Iterable[Record]) -> dict[str, list[Record]]:
 
 def _title(chapter: str, where: Places) -> str:
     return where.titles.get(chapter, chapter.replace("_", " ").lstrip("0123456789 ").capitalize())
+
+
+def called(where: Places, place: str) -> str:
+    """The title of a page, and of a place on it the heading, the number or what it is."""
+    page, _, anchor = place.partition("#")
+    if not anchor:
+        return _title(page, where)
+    if place in where.headings:
+        return where.headings[place]
+    label = re.match(r"([a-z]+)-([A-F]?\d+[A-Z]?)(?=-|$)", anchor)
+    kind = (
+        {LABELS.get(kind, kind[:3].lower()): kind for kind in ("", *KINDS.split("|"))}.get(label[1]) if label else None
+    )
+    if label and kind is not None:
+        return f"{kind} {label[2]}" if kind else f"({label[2]})"
+    return "measured" if anchor.startswith("claim-") else anchor.replace("-", " ")
 
 
 def _filters(records: dict[str, Record], where: Places) -> str:
