@@ -132,7 +132,7 @@ class Diagnosis:
         return "\n".join([head, *(str(finding) for finding in self.findings)])
 
     def plot(self, ax: Any) -> None:
-        """Draw values and intervals of the findings that have them, one line each, between question and verdict.
+        """Draw values and intervals of the findings that have them, one line each, with the verdicts.
 
         Parameters
         ----------
@@ -146,7 +146,7 @@ class Diagnosis:
                 ax.plot([e[0] for e in ends], [row, row], color=colour, linestyle="-", label="_")
                 ax.plot([finding.value], [row], color=colour, marker=marker, linestyle="none", label=finding.name)
             ax.text(1.01, row, finding.verdict, color=colour, va="center", transform=ax.get_yaxis_transform())
-        ax.set_yticks(range(len(self.findings)), [finding.question for finding in self.findings])
+        ax.set_yticks(range(len(self.findings)), [finding.name.replace(":", " of ") for finding in self.findings])
         ax.set(ylim=(len(self.findings) - 0.5, -0.5), xlabel="value and its 99 % interval")
 
 

@@ -239,7 +239,7 @@ def test_a_diagnosis_prints_draws_and_names_claims_of_the_ledger(seed):
         found["wealth"]
     figure, ax = plt.subplots()
     found.plot(ax)
-    assert [label.get_text() for label in ax.get_yticklabels()] == [f.question for f in found.findings]
+    assert [label.get_text() for label in ax.get_yticklabels()] == [f.name.replace(":", " of ") for f in found.findings]
     plt.close(figure)
 
 
