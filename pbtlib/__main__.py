@@ -8,6 +8,7 @@ and on request that a slice of each can be made again.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -139,12 +140,16 @@ def remake(files: Sequence[Path]) -> int:
 def _cluster(address: str) -> Iterator[None]:
     """Send what joblib maps to the workers of a Dask cluster."""
     from distributed import Client
+    from distributed.comm.core import connect
+
+    async def answers() -> None:
+        await (await connect(address)).close()
 
     try:
-        client = Client(address, set_as_default=False)  # as the default, one that fails would stay it for good
+        asyncio.run(answers())  # not by a client: one that fails cleans up when it is collected, and may then block
     except (OSError, ValueError) as error:
         raise ValueError(f"--dask is {address!r}; no scheduler answers there: {error}") from error
-    with client:
+    with Client(address, set_as_default=False) as client:  # as the default it would lock files of this process too
         if (threads := sum(client.ncores().values())) < 2:  # for a single one joblib does not ask Dask
             raise ValueError(f"--dask is {address!r}; its workers have {threads} threads in all, it needs at least 2")
         with joblib.parallel_config("dask", client=client):

@@ -52,14 +52,14 @@ def test_every_picture_and_number_of_a_way_in_is_found(page, here):
         assert record.status in COMPUTED
 
 
-def test_ten_minutes_are_seven_stops_each_with_a_picture_a_sentence_and_a_link():
+def test_ten_minutes_are_seven_stops_each_with_a_picture_few_sentences_and_a_link():
     stops = text("ten_minutes").partition("\n---\n")[0].split("\n## ")[1:]
     assert len(stops) == 7
     for stop in stops:
         assert stop.count("```{picture}") == 1
         words = stop.split("```")[-1]
         assert words.count("](") == 1
-        assert len(re.findall(r"\.(?:\s|$)", words.partition("[")[0])) == 1, words
+        assert len(re.findall(r"\.(?:\s|$)", words.partition("[")[0])) <= 3, words
 
 
 def test_what_we_found_is_ten_and_types_no_measurement():
