@@ -5,7 +5,7 @@ import pytest
 
 from pbtlib.evolution import stream
 from pbtlib.studies import chaos
-from pbtlib.studies.chaos import RULES, Design, evolved
+from pbtlib.studies.chaos import ONE_SEED, RULES, Design, evolved, runs_of
 
 SMALL = Design(generations=2)
 
@@ -19,6 +19,16 @@ def test_every_population_has_numbers_of_its_own():
     assert all((first[name] == again[name]).all() for name in first)
     assert (first["h_mean"][0] != other["h_mean"][0]).all()
     assert (first["h_mean"][0] != rule["h_mean"][0]).all()
+
+
+def test_every_population_is_in_one_run():
+    """Of every rule and size, however many are made at once."""
+    counts, numbers = {100: 9, 150: 5, 800: 3}, {}
+    for run in runs_of(SMALL, counts):
+        of = run.setting
+        numbers.setdefault((of.rule, of.n_agents), []).extend(range(of.first, of.first + of.replicates))
+    assert {key for key in numbers if key[0] != ONE_SEED} == {(r, n) for r in RULES if r != ONE_SEED for n in counts}
+    assert all(found == list(range(counts[n])) for (_, n), found in numbers.items())
 
 
 def test_without_evolution_nothing_changes_and_with_it_something_does():
