@@ -59,7 +59,9 @@ def test_ten_minutes_are_seven_stops_each_with_a_picture_few_sentences_and_a_lin
         assert stop.count("```{picture}") == 1
         words = stop.split("```")[-1]
         assert words.count("](") == 1
-        assert len(re.findall(r"\.(?:\s|$)", words.partition("[")[0])) <= 3, words
+        said = words.partition("[")[0]
+        assert 1 <= len(re.findall(r"\.(?:\s|$)", said)) <= 3, words
+        assert len(said.split()) <= 60, words
 
 
 def test_what_we_found_is_ten_and_types_no_measurement():
