@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import dask
+import distributed
 import joblib
 import numpy as np
 import pytest
@@ -138,7 +139,9 @@ def test_a_cluster_of_one_thread_is_refused_since_nothing_would_be_sent_to_it(tm
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "127.0.0.1", "nonsense://here:1"])
-def test_an_address_without_a_scheduler_is_named(address, tmp_path, capsys):
+def test_an_address_without_a_scheduler_is_named(address, tmp_path, capsys, monkeypatch):
+    """Before there is any client: the clean-up of one that failed may block whatever thread it happens in."""
+    monkeypatch.setattr(distributed, "Client", None)
     with dask.config.set({"distributed.comm.timeouts.connect": "0.2s"}):
         assert command.main(["make", "wells", "--directory", str(tmp_path), "--dask", address]) == 1
     assert f"--dask is {address!r}; no scheduler answers there" in capsys.readouterr().err
