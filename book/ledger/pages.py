@@ -24,8 +24,8 @@ from book.ledger.card import evidence, link_to_test, slug
 from pbtlib.claims import CHOICES, COMPUTED, STATUSES, WORDS, Record, Verdict, ledger
 
 KINDS = "Theorem|Lemma|Remark|Assumption|Definition|Algorithm|Proposition|Corollary|Figure|Table"
-LABELS = {"Theorem": "thm", "Proposition": "prop", "": "eq"}
-"""Labels begin with the first three letters of the kind, except these."""
+LABELS = {kind: kind[:3].lower() for kind in KINDS.split("|")} | {"Theorem": "thm", "Proposition": "prop", "": "eq"}
+"""What labels of a kind begin with."""
 REFERENCE = rf"(Section|{KINDS}) (\d+(?:\.\d+)*[A-Z]?′?|[A-D]\d+)|\(([A-D]?\d+)\)"
 MARKS = {
     "verified": "✓",
@@ -163,7 +163,7 @@ def statements(record: Record, where: Places) -> list[tuple[str, str, str]]:
             place = where.sections.get(number)
             found += [(words, *place)] if place else []
             continue
-        label = f"{LABELS.get(kind, kind[:3].lower())}-{number.replace('′', '-prime')}"
+        label = f"{LABELS[kind]}-{number.replace('′', '-prime')}"
         options = [name for name in where.targets if name == label or name.startswith(f"{label}-")]
         if options:
             # the chapter's own first, and the place that states it rather than the one that proves it
@@ -254,12 +254,10 @@ def called(where: Places, place: str) -> str:
         return _title(page, where)
     if place in where.headings:
         return where.headings[place]
-    label = re.match(r"([a-z]+)-([A-F]?\d+[A-Z]?)(?=-|$)", anchor)
-    kind = (
-        {LABELS.get(kind, kind[:3].lower()): kind for kind in ("", *KINDS.split("|"))}.get(label[1]) if label else None
-    )
-    if label and kind is not None:
-        return f"{kind} {label[2]}" if kind else f"({label[2]})"
+    if label := re.match(r"([a-z]+)-([A-F]?\d+[A-Z]?)(?=-|$)", anchor):
+        for kind, begin in LABELS.items():
+            if begin == label[1]:
+                return f"{kind} {label[2]}" if kind else f"({label[2]})"
     return "measured" if anchor.startswith("claim-") else anchor.replace("-", " ")
 
 
