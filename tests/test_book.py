@@ -1,7 +1,6 @@
 """The notebooks, their twins, the ledger and the set-up files agree; what is stored is what a new run gives."""
 
 import ast
-import csv
 import dataclasses
 import hashlib
 import json
@@ -23,6 +22,7 @@ from jupyter_book.config import validate_yaml
 from nbclient.exceptions import CellExecutionError, DeadKernelError
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from test_reproduced import read_csv
 
 import run
 from book import build
@@ -50,6 +50,7 @@ from book.ledger import pages as ledger_page
 from pbtlib.claims import COMPUTED, ledger
 
 CHAPTER = pytest.mark.parametrize("name", names())
+pytestmark = pytest.mark.words
 
 
 def stored(name):
@@ -133,7 +134,6 @@ FAULTS = {"import os; os._exit(1)": "DeadKernelError", "1 / 0": "CellExecutionEr
 
 
 @pytest.mark.parametrize(("code", "error"), FAULTS.items())
-@pytest.mark.words
 def test_a_failure_stops_only_its_chapter(code, error):
     script = f"""
 from nbformat.v4 import new_code_cell, new_notebook
@@ -277,40 +277,10 @@ def shows_picture(cell):
     return any("image/png" in output.get("data", {}) for output in cell.outputs)
 
 
-def read_csv(text):
-    lines = text.splitlines()
-    head = [line[2:] for line in lines if line.startswith("# ")]
-    return head, list(csv.DictReader(lines[len(head) :]))
-
-
 def test_a_chapter_from_the_cache_is_the_one_that_was_run(rerun):
     """What its kernel said of its language comes along, so that writing it a second time changes nothing."""
     assert rerun("index").metadata["language_info"]["nbconvert_exporter"] == "python"
     assert "nbconvert_exporter" not in from_twin(TWINS / "index.md").metadata["language_info"]
-
-
-@CHAPTER
-def test_stored_and_new_data_of_figures_show_the_same_series(name, rerun):
-    """Numbers may differ in their last digits between machines, and populations with them; what is shown may not."""
-    new = rerun(name)
-    for file, text in build.figure_files(name, new, new.metadata["pbtlib"]["figures"]).items():
-        old = (FIGURES / file).read_text()
-        if file.endswith(".json"):
-            assert outline(json.loads(old)) == outline(json.loads(text))
-            continue
-        (old_head, old_rows), (new_head, new_rows) = read_csv(old), read_csv(text)
-        assert [h for h in old_head if "panel" in h] == [h for h in new_head if "panel" in h]
-        shown = [{(r["panel"], r["series"], r["kind"]) for r in rows} for rows in (old_rows, new_rows)]
-        assert shown[0] == shown[1]
-
-
-def outline(data):
-    """What a moving figure consists of, without its numbers and sentences."""
-    if isinstance(data, dict):
-        return {key: outline(value) for key, value in data.items()}
-    if isinstance(data, list):
-        return list(map(outline, data)) if data and isinstance(data[0], (dict, str)) else "numbers"
-    return type(data).__name__
 
 
 @CHAPTER
@@ -326,32 +296,6 @@ def test_every_moving_figure_has_one_place_and_every_place_its_figure():
         n for path in TWINS.glob("*.md") for n in re.findall(r'class="moving" data-name="(\w+)"', path.read_text())
     ]
     assert sorted(asked) == sorted(path.stem.partition("-")[2] for path in FIGURES.glob("*.json"))
-
-
-@CHAPTER
-def test_stored_and_new_measurements_agree(name, rerun):
-    new = rerun(name)
-    old_claims, new_claims = claims_of(stored(name)), claims_of(new)
-    assert [c["id"] for c in new_claims] == [c["id"] for c in old_claims]
-    for old, fresh in zip(old_claims, new_claims, strict=True):
-        assert not disagreement(old, fresh), old["id"]
-
-
-def disagreement(old, fresh):
-    """Entries that differ by more than the two tolerances allow, beyond rounding."""
-    a, b = (np.atleast_1d(claim["measured"]).astype(float) for claim in (old, fresh))
-    slack = np.hypot(*(np.broadcast_to(claim["tolerance"], a.shape) for claim in (old, fresh)))
-    return [
-        pair
-        for pair in zip(a.ravel(), b.ravel(), slack.ravel(), strict=True)
-        if abs(pair[0] - pair[1]) > pair[2] + 1e-6 * abs(pair[0])
-    ]
-
-
-def test_a_stored_measurement_that_is_not_reproduced_is_noticed():
-    claim = {"measured": [1.0, 2.0], "tolerance": [0.1, 0.1]}
-    assert not disagreement(claim, {**claim, "measured": [1.0, 2.1]})
-    assert disagreement(claim, {**claim, "measured": [1.0, 2.2]})
 
 
 PAGES_OF_THE_LEDGER = ("claims", "findings", "paper_items", "text/reproduce")
@@ -476,7 +420,6 @@ def test_the_configuration_fits_its_schema():
 
 
 @pytest.mark.parametrize("address", ["", "https://github.com/someone/some-book"])
-@pytest.mark.words
 def test_launch_links_follow_the_one_address(address, tmp_path):
     """Without an address there is no link to Binder or Colab; with one, each notebook has both, and they name it."""
     config = yaml.safe_load((ROOT / "_config.yml").read_text())

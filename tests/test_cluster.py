@@ -21,6 +21,7 @@ from pbtlib import results
 from pbtlib.studies import cluster
 from pbtlib.studies.study import Run
 
+pytestmark = pytest.mark.words
 posix = pytest.mark.skipif(os.name != "posix", reason="kills as POSIX systems do")
 
 WALKS = [Run(f"long walk, seed {seed}", Setting(updates=25), seed) for seed in range(4)]

@@ -15,6 +15,8 @@ from book.execute import ROOT
 from pbtlib.claims import COMPUTED, ledger
 from pbtlib.processor import instruction_sets
 
+pytestmark = pytest.mark.words
+
 # ---------------------------------------------------------------------------------------------- the browser
 
 

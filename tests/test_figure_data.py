@@ -132,6 +132,7 @@ def test_the_header_names_axes_and_owns_up_to_what_it_leaves_out(axes):
     assert "thinned" not in "".join(table(axes)[0])
 
 
+@pytest.mark.words
 def test_a_notebook_leaves_the_data_of_every_figure_it_shows():
     sources = [
         "import matplotlib.pyplot as plt\nimport numpy as np",
@@ -152,6 +153,7 @@ def test_a_notebook_leaves_the_data_of_every_figure_it_shows():
     assert runs[0]["cell-3-2"].endswith("1,line 1,line,1,2\n")
 
 
+@pytest.mark.words
 @pytest.mark.parametrize(("as_the_book_does", "times"), [(True, 2), (False, 3)])
 def test_a_figure_is_drawn_for_its_picture_alone(as_the_book_does, times, monkeypatch):
     """Once to measure it and once for the picture; pyplot itself would draw it a third time at the end of its cell."""

@@ -19,6 +19,7 @@ from book.faults import FAULTS
 from book.ledger import pages
 from pbtlib.claims import COMPUTED, ledger
 
+pytestmark = pytest.mark.words
 PAGE = """---
 kernelspec: {{display_name: Python 3, language: python, name: python3}}
 ---
@@ -83,7 +84,6 @@ def build(folder, *, prose="Prose.", predicted="2", code="", strict="1"):
     return done.returncode, done.stdout + done.stderr
 
 
-@pytest.mark.words
 @pytest.mark.slow
 def test_the_sound_copy_builds(tmp_path):
     code, output = build(tmp_path)
@@ -98,7 +98,6 @@ def test_the_sound_copy_builds(tmp_path):
     assert "Two is two." in (tmp_path / "_build" / "html" / "chapters" / "claims.html").read_text()
 
 
-@pytest.mark.words
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "why"),
@@ -117,7 +116,6 @@ def test_a_cell_that_fails_or_asks_another_machine_breaks_the_build(code, why, t
     assert why in output
 
 
-@pytest.mark.words
 @pytest.mark.slow
 def test_a_claim_that_parts_from_its_record_breaks_a_strict_build_only(tmp_path):
     code, output = build(tmp_path / "strict", predicted="2.5")
@@ -135,7 +133,6 @@ COMPLAINTS = {
 }
 
 
-@pytest.mark.words
 @pytest.mark.slow
 def test_sphinx_warnings_break_the_build_and_each_is_told(tmp_path):
     code, output = build(tmp_path, prose="\n\n".join(COMPLAINTS))
@@ -148,7 +145,6 @@ def test_sphinx_warnings_break_the_build_and_each_is_told(tmp_path):
 # ---------------------------------------------------------------------------------------------- faults and claims
 
 
-@pytest.mark.words
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_a_fault_changes_text_that_is_there_once(fault):
     text = (ROOT / fault.file).read_text(encoding="utf-8")
@@ -158,7 +154,6 @@ def test_a_fault_changes_text_that_is_there_once(fault):
         faults.broken(fault, "")
 
 
-@pytest.mark.words
 def test_the_table_is_of_these_faults_and_of_claims_of_the_ledger():
     assert not (missing := faults.missing()), f"run: python run.py faults {' '.join(missing)}"
     assert [*faults.stored()] == [fault.name for fault in FAULTS], "rows of faults that are gone"
@@ -167,7 +162,6 @@ def test_the_table_is_of_these_faults_and_of_claims_of_the_ledger():
         assert not fault.file.startswith("chapters") or fault.pages == (Path(fault.file).stem,)
 
 
-@pytest.mark.words
 @pytest.mark.parametrize("changed", ["claims", "no row"])
 def test_a_row_is_missing_or_about_other_claims(changed, monkeypatch):
     rows, fault = faults.table(), FAULTS[0]
@@ -180,7 +174,6 @@ def test_a_row_is_missing_or_about_other_claims(changed, monkeypatch):
     assert fault.name in faults.missing()
 
 
-@pytest.mark.words
 @pytest.mark.parametrize("ending", [".py", ".md"])
 def test_a_row_made_before_its_code_was_changed_is_marked(ending, monkeypatch):
     fault, code = FAULTS[0], faults.code
@@ -191,7 +184,6 @@ def test_a_row_made_before_its_code_was_changed_is_marked(ending, monkeypatch):
     assert faults.older() == [fault.name]
 
 
-@pytest.mark.words
 def test_the_code_of_a_file_is_what_is_left_without_its_words(tmp_path):
     path = tmp_path / "a.py"
     path.write_text(
@@ -200,7 +192,6 @@ def test_the_code_of_a_file_is_what_is_left_without_its_words(tmp_path):
     assert faults.code(path) == 'X = 1  # kept\ndef f():\n    return "kept"'
 
 
-@pytest.mark.words
 def test_a_fault_without_its_row_says_which_command_makes_it(monkeypatch):
     rows = faults.stored()
     del rows["ring-rate"]
@@ -209,7 +200,6 @@ def test_a_fault_without_its_row_says_which_command_makes_it(monkeypatch):
         pages._faults(ledger(), None)
 
 
-@pytest.mark.words
 def test_nine_in_ten_part_and_there_is_a_reason_for_each_claim_that_stands():
     """Of those that are not true with the fault too; these are four in five of all that depend on one."""
     table = faults.stored()

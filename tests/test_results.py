@@ -129,6 +129,7 @@ def test_the_home_directory_may_be_a_tilde(tmp_path, data, monkeypatch):
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["x.nc"]
 
 
+@pytest.mark.words
 @pytest.mark.parametrize("kept", ["nothing", "all of it", "its folder"])
 def test_only_a_commit_of_this_library_is_recorded(tmp_path, kept):
     """A copy inside another repository, untracked or tracked there, is no checkout; a repository of its own is."""

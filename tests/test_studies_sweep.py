@@ -44,6 +44,7 @@ def assert_same_results(seed, one, other):
 # ---------------------------------------------------------------------------------------------- backends
 
 
+@pytest.mark.words
 def test_two_processes_give_the_same_results(here, tmp_path):
     seed, directory = here
     STUDY.make_all(tasks(seed), tmp_path, n_jobs=2)
@@ -54,6 +55,7 @@ def test_two_processes_give_the_same_results(here, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.words
 def test_a_dask_cluster_gives_the_same_results(here, tmp_path):
     """Two worker processes of a local cluster, chosen by joblib's configuration alone."""
     seed, directory = here
@@ -72,6 +74,7 @@ def test_a_dask_cluster_gives_the_same_results(here, tmp_path):
 # ---------------------------------------------------------------------------------------------- interruptions
 
 
+@pytest.mark.words
 def test_killed_and_resumed_is_uninterrupted(seed, tmp_path):
     """A population of Q-networks with its replays; `tests/test_studies.py` kills whole studies at any moment."""
     long = run_of("pbt", replace(SMALL, generations=30), seed)

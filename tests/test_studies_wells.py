@@ -101,6 +101,7 @@ def test_blocks_are_packed_in_any_order_to_means_of_all(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.words
 def test_another_block_is_not_the_stored_one(tmp_path):
     """The slice that verifies the data tells seeds apart; `tests/test_studies.py` says that the right one agrees."""
     stored = results.load(DATA)

@@ -11,7 +11,10 @@ from jupyter_client.manager import start_new_kernel
 
 from book.warm import KERNEL, kernels
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere kernels start as Jupyter starts them")
+pytestmark = [
+    pytest.mark.words,
+    pytest.mark.skipif(sys.platform != "linux", reason="elsewhere kernels start as Jupyter starts them"),
+]
 
 
 @contextmanager
