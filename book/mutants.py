@@ -540,7 +540,7 @@ class Warm:
 def _compiled(node: ast.AST) -> bool:
     """Whether Numba compiles a function."""
     return isinstance(node, ast.FunctionDef) and any(
-        re.search("jit|compiled", ast.unparse(by)) for by in node.decorator_list
+        re.search("jit|compiled|intrinsic", ast.unparse(by)) for by in node.decorator_list
     )
 
 

@@ -85,6 +85,7 @@ def test_exploration_starts_at_one_and_decays_to_a_hundredth():
     assert exploration(0, 700.0) == 1.0
     np.testing.assert_allclose(exploration(700, 700.0) - 0.01, 0.99 / np.e)
     assert abs(exploration(10**6, 700.0) - 0.01) < 1e-15
+    assert exploration(1, 0.5) == 0.01 + 0.99 * np.exp(-2)
 
 
 # ---------------------------------------------------------------------------------------------- the network

@@ -601,6 +601,14 @@ def test_bad_hyperparameters_are_refused(h):
         new_population(h, np.random.default_rng(0))
 
 
+def test_the_memory_that_is_asked_for_is_what_a_population_takes(monkeypatch):
+    asked = []
+    monkeypatch.setattr(population, "check_memory", lambda what, size: asked.append(size))
+    for capacity in (512, 8192):
+        state = new_population(np.zeros((5, 3)), np.random.default_rng(0), Setting(capacity=capacity))
+        assert asked.pop() == pytest.approx(sum(getattr(state, f.name).nbytes for f in fields(state)), rel=0.01)
+
+
 @pytest.mark.parametrize("bad", [{"n_steps": 0}, {"n_steps": 10, "threads": 0}])
 def test_bad_sizes_are_refused(bad):
     with pytest.raises(ValueError, match=list(bad)[-1]):

@@ -98,6 +98,14 @@ def test_an_exact_power_is_found(power):
     assert np.isnan([rate.low, rate.high, rate.standard_error]).all()  # one replicate says nothing of its spread
 
 
+def test_replicates_are_combined_by_their_mean_or_root_mean_square(rng):
+    x = np.array([1.0, 3.0, 10.0])
+    pair = np.outer([1.0, 7.0], x**-0.5)
+    for norm, combined in ((1, 4.0), (2, 5.0)):
+        rate = E.fit_rate(x, pair, rng, norm=norm, resamples=20)
+        assert (rate.slope, np.exp(rate.intercept)) == pytest.approx((-0.5, combined))
+
+
 @pytest.mark.parametrize("norm", [1, 2])
 def test_the_band_has_the_width_it_claims(rng, norm):
     """The spread of fitted slopes over repeated experiments equals the bootstrap standard error."""

@@ -403,6 +403,7 @@ def test_projections_are_the_nearest_points(x, y):
     # variational inequality: the angle between x − Π(x) and any other point of the convex set is obtuse
     assert (x - p) @ (project(y) - p) <= 1e-9
     assert np.linalg.norm(p - project(y)) <= np.linalg.norm(x - y) + 1e-12
+    np.testing.assert_array_equal(project(np.tile(x, (2, 4, 1))), np.tile(p, (2, 4, 1)))
 
 
 # ---------------------------------------------------------------------------------------------- bounds and bad input

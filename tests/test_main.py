@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -65,6 +66,12 @@ def test_the_list_says_what_is_planned_stored_missing_and_how_long_it_takes(caps
         assert (int(planned), int(stored), int(missing)) == (len(study.runs("paper")), len(study.runs("paper")), 0)
         assert f"data/{study.file}," in shown[name]
     assert shown["cartpole"][5:7] == ["3.3", "h"]
+
+
+def test_runs_are_kept_in_the_checkout_or_beside_where_one_works(tmp_path, monkeypatch):
+    assert command.place(wells.STUDY, "quick") == command.ROOT / "_build" / "studies" / "wells" / "quick"
+    monkeypatch.setattr(command, "ROOT", tmp_path)
+    assert command.place(wells.STUDY, "quick") == Path("_build/studies/wells/quick")
 
 
 def test_what_is_not_stored_is_missing(capsys):

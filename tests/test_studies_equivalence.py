@@ -45,6 +45,14 @@ def test_intervals_are_students(rng):
     np.testing.assert_allclose(verdict["half_width"], width, rtol=1e-10)
 
 
+def test_the_power_falls_with_the_noise(rng):
+    """Of equal sides: the noise sets how wide the intervals are; once they are as wide as the margin there is none."""
+    study = synthetic(rng)
+    for factor, least, most in ((1.0, 0.99, 1.0), (8.0, 0.0, 0.0)):
+        louder = study.assign({name: factor * study[name] for name in MARGINS})
+        assert least <= compare(louder, "other")["power"] <= most
+
+
 def test_the_study_can_be_made(tmp_path):
     runs = equivalence.runs_of(2, Design(n_agents=2, n_steps=130, generations=2))
     equivalence.STUDY.make_all(runs, tmp_path)

@@ -115,8 +115,9 @@ def test_another_block_is_not_the_stored_one(tmp_path):
 def test_bad_settings_are_named():
     with pytest.raises(ValueError, match="replicates is 150"):
         wells.Setting(replicates=150)
-    with pytest.raises(ValueError, match="tau is 0"):
-        wells.Setting(tau=0)
+    for tau in (0, 1.5):
+        with pytest.raises(ValueError, match=f"tau is {tau}"):
+            wells.Setting(tau=tau)
     with pytest.raises(ValueError, match="theta has shape"):
         wells.basin(np.zeros(3))
     with pytest.raises(ValueError, match=r"theta contains \[10000. 10000.\]"):
