@@ -120,6 +120,11 @@ def test_covariance_solves_the_lyapunov_equation_and_its_semigroup():
     np.testing.assert_allclose(short / 1e-7, GENERAL.Sigma, atol=1e-6)
 
 
+def test_the_test_case_is_a_square_about_h_under_noise_of_strength_one():
+    mean, covariance = LinearGaussian().equilibrium([[0.5]])
+    assert (mean.item(), covariance.item()) == (0.5, 0.25)
+
+
 def test_the_gibbs_measure_is_the_equilibrium_when_the_noise_is_isotropic():
     problem, h = LinearGaussian(A=GENERAL.A, B=GENERAL.B, s=0.6), np.zeros((1, 2))
     alpha = 2 / 0.6**2

@@ -54,6 +54,12 @@ def test_the_account_is_complete_and_drift_has_mean_zero(setting, seed):
     assert (np.abs(selected) > 1e-3).any()
 
 
+def test_without_selection_all_agents_are_parents_and_under_high_pressure_one(seed):
+    for beta, parents in ((0.0, 30), (1e6, 1)):
+        found = wells.run(replace(SMALL, beta=beta, updates=1), seed)["first_parents"]
+        np.testing.assert_allclose(found, parents, rtol=1e-6)
+
+
 def test_an_account_with_wrong_weights_gives_drift_a_mean(seed, monkeypatch):
     """Expected shares that leave selection out: what selection does would then be called drift."""
 
