@@ -15,8 +15,11 @@ from distributed import Client, LocalCluster
 from pbtlib import results
 from pbtlib.cartpole import experiment
 from pbtlib.cartpole.experiment import Experiment
-from pbtlib.studies import sweep
+from pbtlib.cartpole.setting import Setting
+from pbtlib.evolution import stream
+from pbtlib.studies import perturbation, sweep
 from pbtlib.studies.sweep import STUDY, run_of
+from pbtlib.training import Particles
 
 SMALL = Experiment(n_agents=10, n_steps=120, generations=2, m=1)
 
@@ -204,6 +207,40 @@ def test_the_first_generation_is_its_own_seeds(stored):
     assert sweep.remade(stored, "200 steps m=2", 3).sum() >= 7
     wrong = stored.assign_coords(seed=np.roll(stored["seed"], 1))
     assert sweep.remade(wrong, "200 steps m=2", 3).sum() < 7
+
+
+def updates(stored, name, shift=0):
+    """Which agents the rule of a run copies and where mutation puts them, given what is stored: whether that is stored.
+
+    Of every seed and update; a shift takes the random numbers of another seed.
+    """
+    parameters = dict(stored.attrs["parameters"]["experiments"][name])
+    plan = Experiment(**parameters | {"setting": Setting(**parameters["setting"]), "start": ()})
+    parts, run = experiment.operators(plan), stored.sel(run=name)
+    for seed in run["seed"].to_numpy():
+        fitness, parent, h = (run[what].sel(seed=seed).to_numpy() for what in ("fitness", "parent", "h"))
+        for k in range(len(parent)):
+            draws = [stream(int(seed) + shift, k, purpose) for purpose in ("select", "mutate")]
+            jump = parts["select"](fitness[k], draws[0])
+            copied = h[k] if plan.mode == "weights only" else h[k][jump.parent]
+            moved = parts["mutate"](Particles(copied, copied), jump, draws[1]).h
+            yield (jump.parent == parent[k]).all(), (np.abs(moved - h[k + 1]) * sweep.STEPS <= 1.25).all()
+
+
+@pytest.mark.parametrize("path", [sweep.DATA, perturbation.DATA], ids=["sweep", "perturbation"])
+def test_every_stored_update_is_the_one_that_its_rule_makes_of_the_stored_scores(path):
+    """Of every generation, where nothing that a processor decides comes between; h is stored in whole steps."""
+    data = sweep.load(path)
+    for name in data["run"].to_numpy():
+        assert np.all([*updates(data, name)]), name
+    assert not np.any([*updates(data, name_of_rule(data), shift=1)])
+
+
+def name_of_rule(data):
+    """A run in which agents are copied and their hyperparameters moved."""
+    return next(
+        str(name) for name, mode in zip(data["run"].to_numpy(), data["mode"].to_numpy(), strict=True) if mode == "pbt"
+    )
 
 
 def test_packing_the_runs_of_the_stored_file_gives_that_file():
