@@ -251,6 +251,13 @@ def test_a_table_and_its_csv_file_are_the_same_run(tmp_path):
     assert by_frame.attrs["counted"] == {}
 
 
+def test_a_hyperparameter_that_is_known_once_only_is_constant():
+    rows = {"trial": ["a", "a", "b", "b"], "time": [1, 2, 1, 2], "score": 0.0, "lr": [0.1, np.nan, np.nan, np.nan]}
+    run = read(pd.DataFrame(rows | {"size": ["small", "small", "large", "large"]}))
+    assert run.attrs["constant"] == {"lr": 0.1}
+    assert run["size"].to_numpy().tolist() == [["small"] * 2, ["large"] * 2]
+
+
 @pytest.mark.parametrize("times", [[1, 2, 3, 2], [1, 2, 3, 3]])
 def test_time_that_does_not_go_on_is_an_error_that_names_the_trial(times):
     frame = pd.DataFrame({"trial": "a", "time": times, "score": 0.0, "lr": 0.1})

@@ -60,6 +60,15 @@ def test_without_selection_all_agents_are_parents_and_under_high_pressure_one(se
         np.testing.assert_allclose(found, parents, rtol=1e-6)
 
 
+def test_a_population_is_fixed_since_it_has_a_winner(seed):
+    data = wells.run(replace(SMALL, beta=10.0, updates=30), seed)
+    won = data["winner"] >= 0
+    assert won.sum() > 10
+    assert ((data["fixed_at"] > 0) == won).all()
+    assert (data["fixed_at"] <= 30).all()
+    assert float(data["fixed"][-1]) == pytest.approx(float(won.mean()))
+
+
 def test_an_account_with_wrong_weights_gives_drift_a_mean(seed, monkeypatch):
     """Expected shares that leave selection out: what selection does would then be called drift."""
 
