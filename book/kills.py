@@ -7,6 +7,7 @@ chapters/kills.json how often each ended bit-identical, in an error that names t
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import shutil
@@ -176,9 +177,9 @@ def studies(folder: Path, rng: np.random.Generator) -> Iterator[Row]:
         expected = time.monotonic() - clock
         for aimed in (False, True):
             row = Row(f"study {name}, killed {'while it writes a file' if aimed else 'at any moment'}, and resumed")
-            left = kills
+            left, places = kills, itertools.count()
             while left:
-                place, hits, running = folder / f"{name}-{aimed}-{left}", 0, True
+                place, hits, running = folder / f"{name}-{aimed}-{next(places)}", 0, True
                 place.mkdir()
                 while hits < left and running:
                     moment = partial(at, rng.uniform(0, expected))
