@@ -26,10 +26,12 @@ HOW = {
 PARTED = ("differently", "not treated")
 """These need a reason."""
 DEFINING = ("definition", "assumption", "algorithm", "setting")
-"""Only these may be merely stated: there is nothing in them that could be true or false."""
+"""These may be merely stated: there is nothing in them that could be true or false."""
+NAMED = "mention"
+"""What the paper names without a claim: an example, an extension, a hope. It may be merely stated, with a reason."""
 Words = Callable[[str], str]
 """From a page, or a place ``page#anchor``, to its name."""
-KINDS = (*DEFINING, "statement", "lemma", "theorem", "remark", "figure", "background")
+KINDS = (*DEFINING, NAMED, "statement", "lemma", "theorem", "remark", "figure", "background")
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Item:
     claims : tuple of str
         Entries of the ledger that hold it.
     because : str
-        Why it is treated differently, or not at all.
+        Why it is treated differently, not at all, or as something that the paper only names.
     """
 
     item: str
@@ -86,10 +88,13 @@ def parse(table: Mapping[str, Any]) -> dict[str, list[Item]]:
         for field, allowed in (("how", tuple(HOW)), ("kind", KINDS), ("paper", tuple(sections))):
             if getattr(item, field) not in allowed:
                 raise ValueError(f"item {name!r}: {field} is {getattr(item, field)!r}, allowed are {allowed}")
-        if bool(item.because) != (item.how in PARTED):
-            raise ValueError(f"item {name!r}: because is for {PARTED} and needed there, how is {item.how!r}")
-        if item.how == "stated" and item.kind not in DEFINING:
-            raise ValueError(f"item {name!r}: a {item.kind} is not merely stated, only one of {DEFINING} is")
+        if bool(item.because) != (item.how in PARTED or item.kind == NAMED):
+            raise ValueError(
+                f"item {name!r}: because is for {PARTED} and for a {NAMED}, and needed there; "
+                f"how is {item.how!r}, kind is {item.kind!r}"
+            )
+        if item.how == "stated" and item.kind not in (*DEFINING, NAMED):
+            raise ValueError(f"item {name!r}: a {item.kind} is not merely stated, only one of {(*DEFINING, NAMED)} is")
         if not item.page and item.how != "not treated":
             raise ValueError(f"item {name!r}: page is empty, which only an item that is not treated may have")
         found[sections[item.paper]].append(item)
@@ -125,8 +130,12 @@ def listed(sections: Mapping[str, list[Item]], records: Mapping[str, Record], wo
     held = Counter(records[claim].status for claim in {claim for item in every for claim in item.claims})
     outcomes = " · ".join(f"{held[status]} {WORDS[status].lower()}" for status in STATUSES if held[status])
     lines = [f"**{len(every)} items**: {_counted(every)}. The claims that hold them: {outcomes}.\n"]
-    for how in PARTED:
-        lines += [f"## {HOW[how].capitalize()}\n", _rows([i for i in every if i.how == how], records, words)]
+    for title, chosen in (
+        *((HOW[how].capitalize(), [item for item in every if item.how == how]) for how in PARTED),
+        ("Only named", [item for item in every if item.kind == NAMED]),
+    ):
+        if chosen:
+            lines += [f"## {title}\n", _rows(chosen, records, words)]
     lines.append("## All, by section\n")
     lines += [
         f'<details class="ledger-fold"><summary>{escape(title)} ({len(items)}: {_counted(items)})</summary>'
