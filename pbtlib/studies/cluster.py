@@ -92,7 +92,7 @@ class Setting:
 SMALL = (Size(2, 20), Size(2, 40), Size(2, 20, 0.2), Size(4, 40, 0.2))
 
 SETTINGS = {
-    "paper": Setting((*SMALL, Size(2, 160, small=False), Size(4, 160, 0.2, small=False)), repeats=5),
+    "paper": Setting((*SMALL, Size(2, 160, small=False), Size(4, 160, 0.2, small=False)), repeats=12),
     "quick": Setting((Size(2, 5), Size(2, 10), Size(2, 40, small=False)), repeats=2),
 }
 """What the book shows, and what takes some seconds."""
@@ -218,6 +218,6 @@ def again(path: str | Path) -> float:
 
 STUDY = Study(
     name="cluster", title="What a cluster costs: tasks that only wait", file=DATA.name, page="cluster",
-    seconds={"quick": 20, "paper": 490},
+    seconds={"quick": 20, "paper": 240},
     plan=plan, compute=compute, pack=pack, describe=describe, again=again,
 )  # fmt: skip
