@@ -167,6 +167,9 @@ def test_the_history_is_labelled_bounded_and_drawn(tmp_path):
     assert again.dataset().identical(data)
     figure = history.plot()
     assert [axis.get_ylabel() for axis in figure.axes] == ["fitness", "h"]
+    medians = [line.get_ydata() for line in figure.axes[1].lines]
+    rest = [dim for dim in data["h"].dims if dim not in ("update", "hyperparameter")]
+    np.testing.assert_allclose(medians, data["h"].median(rest).transpose("hyperparameter", "update"))
     plt.close(figure)
     with pytest.raises(ValueError, match="the history is empty"):
         History().dataset()

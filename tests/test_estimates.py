@@ -60,6 +60,13 @@ def test_a_series_too_short_to_tell_is_refused(rng, coefficient, n):
     assert abs(found * tau / long - 1) < 5 * np.sqrt(2 * (2 * (5 * tau + 1) + 1) / (400 * long)) + 1.1e-4
 
 
+def test_fifty_entries_that_do_not_remember_are_enough():
+    x = np.random.default_rng(1).standard_normal(50)
+    assert E.effective_sample_size(x) > 50
+    with pytest.raises(ValueError, match="series has 49 entries in all"):
+        E.effective_sample_size(x[:49])
+
+
 @pytest.mark.parametrize("phi", [0.0, 0.6, 0.9])
 def test_autocorrelation_and_effective_size_of_an_autoregressive_process(phi, rng):
     """ρ_k = φ^k in spite of a drift; the size the variance of means shows is the one the correlations predict."""

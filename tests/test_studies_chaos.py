@@ -77,3 +77,8 @@ def test_copies_of_one_child_are_equal_and_independent_objects(n):
     children = chaos._Same(stream(0, 0, "same")).spawn(n)
     drawn = [child.random() for child in children]
     assert drawn == drawn[:1] * n
+
+
+def test_a_truncation_of_more_than_half_is_refused():
+    with pytest.raises(ValueError, match=r"q is 0\.7"):
+        Design(q=0.7)
