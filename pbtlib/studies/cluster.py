@@ -218,6 +218,6 @@ def again(path: str | Path) -> float:
 
 STUDY = Study(
     name="cluster", title="What a cluster costs: tasks that only wait", file=DATA.name, page="cluster",
-    seconds={"quick": 20, "paper": 240},
+    seconds={"quick": 20, "paper": 211},
     plan=plan, compute=compute, pack=pack, describe=describe, again=again,
 )  # fmt: skip
