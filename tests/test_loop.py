@@ -141,6 +141,12 @@ def test_a_checkpoint_of_another_population_is_refused(tmp_path):
         evolve(start(), **setting(**parts))
 
 
+@pytest.mark.parametrize("progress", [True, False])
+def test_progress_is_shown_on_request_alone(capsys, progress):
+    evolve(start(), **setting(progress=progress))
+    assert ("6/6" in capsys.readouterr().err) == progress
+
+
 def test_a_run_with_a_checkpoint_says_what_it_is(tmp_path):
     """Tuples come back from a checkpoint as lists; that makes no other run of it."""
     path = tmp_path / "run.nc"
