@@ -70,8 +70,8 @@ a { color: inherit; text-decoration: none; }
 .title-page { height: 245mm; display: flex; flex-direction: column; justify-content: center; gap: 1.5rem;
   break-after: page; }
 .title-page h1 { break-before: auto; font-size: 26pt; }
-.edition-reading :is(.cell_input, details.hide, .output.text_plain, .output.stream, .figure-data, .provenance),
-.edition-reading .claim details { display: none !important; }
+.edition-reading :is(.cell_input, .output.text_plain, .output.stream, .figure-data, .provenance),
+.edition-reading :is(details.hide, details.bibtex, .claim details) { display: none !important; }
 .edition-reading { font-size: 0.87em; line-height: 1.3; }
 .edition-reading :is(.part, section > h1) { break-before: auto; }
 .edition-reading .contents { break-after: page; }

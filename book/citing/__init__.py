@@ -55,7 +55,7 @@ class Bibtex(SphinxDirective):
         block = nodes.literal_block(known[wanted], known[wanted], language="bibtex")
         if wanted != "all":
             return [block]
-        opening = f"<details><summary>All {len(known) - 1} entries as BibTeX</summary>"
+        opening = f"<details class='bibtex'><summary>All {len(known) - 1} entries as BibTeX</summary>"
         return [nodes.raw("", opening, format="html"), block, nodes.raw("", "</details>", format="html")]
 
 
