@@ -1,4 +1,4 @@
-"""The notebooks, their twins, the ledger and the set-up files agree; what is stored is what a new run gives."""
+"""The notebooks, their twins, the ledger and the set-up files agree."""
 
 import ast
 import dataclasses

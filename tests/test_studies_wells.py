@@ -55,7 +55,7 @@ def test_the_account_is_complete_and_drift_has_mean_zero(setting, seed):
 
 
 def test_without_selection_all_agents_are_parents_and_under_high_pressure_one(seed):
-    for beta, parents in ((0.0, 30), (1e6, 1)):
+    for beta, parents in ((0.0, 30), (1e12, 1)):
         found = wells.run(replace(SMALL, beta=beta, updates=1), seed)["first_parents"]
         np.testing.assert_allclose(found, parents, rtol=1e-6)
 
