@@ -49,14 +49,18 @@ def _no_cluster_stays_the_default():
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Mark the tests of the built pages, the same on every processor (``-m 'not pages'``); the longest files go first.
+    """Mark the tests of the built pages, the same on every processor (``-m 'not pages'``), and those that another seed
+    changes (``-m drawn``); the longest files go first.
 
     Files are shared out between two workers whole and in this order: a long one at the end would run alone.
     """
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
     for item in items:
-        if "pages" in getattr(item, "fixturenames", ()):
+        asked = {*getattr(item, "fixturenames", ())}
+        if "pages" in asked:
             item.add_marker("pages")
+        if asked & {"seed", "rng"} or hasattr(getattr(item, "obj", None), "hypothesis"):
+            item.add_marker("drawn")
 
 
 @pytest.fixture(scope="session")
