@@ -117,12 +117,12 @@ def check_array(
             raise ValueError(f"{name} has shape {array.shape}; it must end in ({wanted})")
     if array.size == 0:
         raise ValueError(f"{name} has shape {array.shape}; it must not be empty")
-    if not np.isfinite(array).all():
+    smallest, greatest = array.min(), array.max()  # NaN if any entry is
+    if not (np.isfinite(smallest) and np.isfinite(greatest)):
         raise ValueError(f"{name} contains {array[~np.isfinite(array)].flat[0]}; every entry must be finite")
-    if np.abs(array).max() > largest:
+    if max(-smallest, greatest) > largest:
         worst = array.flat[np.abs(array).argmax()]
         raise ValueError(f"{name} contains {worst:g}; entries must be at most {largest:g} in size")
-    smallest = array.min()
     if smallest < minimum or (open_minimum and smallest == minimum):
         sign = ">" if open_minimum else ">="
         raise ValueError(f"{name} contains {smallest:g}; every entry must be {sign} {minimum:g}")

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import expm, solve_continuous_lyapunov, solve_discrete_lyapunov
 from scipy.optimize import brentq
-from scipy.special import gammaln, logsumexp
+from scipy.special import gammaln
 
 from pbtlib.checks import check_array, check_number, check_together
 
@@ -642,7 +642,7 @@ def generation_weights(log_z: list[float], time: float) -> Array | None:
     base = np.cumsum([0.0, *log_z]) - gammaln(n + 1)
 
     def excess(log_s: float) -> float:
-        return float(logsumexp(n * log_s + base)) - time
+        return float(np.logaddexp.reduce(n * log_s + base)) - time
 
     low, high = -1.0, 1.0
     while excess(low) > 0:

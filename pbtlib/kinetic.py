@@ -21,12 +21,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import logsumexp
 
 from pbtlib.averaged import Grid, check_operator, march, mutation_kernel, tabulate, unchecked_jump
 from pbtlib.checks import check_array, check_memory, check_number
 from pbtlib.evolution import Rule
+from pbtlib.normals import COMPILE
 
 __all__ = ["Model", "algorithm_1", "effective_fitness", "model", "propagator", "relax", "solve"]
 
@@ -182,13 +184,22 @@ def _factor(model: Model, z: float) -> _Resolvent:
 
 def _resolve(factors: _Resolvent, mass: Array) -> Array:
     """Return (1 − zT)⁻¹ mass: every operation adds or multiplies positive numbers."""
-    x = mass.copy()
-    for i in range(1, len(x)):
-        x[i] += factors.lower[i - 1] * x[i - 1]
-    x *= factors.inverse
-    for i in range(len(x) - 2, -1, -1):
-        x[i] += factors.upper[i] * x[i + 1]
+    x = np.array(mass, order="C")
+    _substitute(x, factors.lower, factors.upper, factors.inverse)
     return x
+
+
+@njit(nogil=True, cache=COMPILE["cache"], error_model="numpy")
+def _substitute(x, lower, upper, inverse):  # type: ignore[no-untyped-def]
+    """Eliminate downwards, then upwards, all columns of x, shape (n_θ, n_h), side by side."""
+    for i in range(1, len(x)):
+        for j in range(x.shape[1]):
+            x[i, j] += lower[i - 1, j] * x[i - 1, j]
+    for j in range(x.shape[1]):
+        x[-1, j] *= inverse[-1, j]
+    for i in range(len(x) - 2, -1, -1):
+        for j in range(x.shape[1]):
+            x[i, j] = x[i, j] * inverse[i, j] + upper[i, j] * x[i + 1, j]
 
 
 def relax(mass: Array, model: Model, time: float, *, steps: int = 1) -> Array:

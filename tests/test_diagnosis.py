@@ -206,10 +206,10 @@ def test_a_grid_of_the_same_cost_is_arithmetic(trials, dimensions, verdict):
 
 
 def test_weights_trained_anew_give_the_premium(rng, seed):
-    lucky, true = run("luck", seed, time=0.15), run("merit", seed, spread=0.02)
+    lucky, true = run("luck", seed, time=0.15), run("merit", seed, spread=0.002)
     anew = 0.5 * rng.standard_normal(64)
     assert diagnose(lucky, retrained=anew, draws=199)["luck"].verdict == "yes"
-    same = true["score"].to_numpy()[:, -1] + 0.02 * rng.standard_normal(64)
+    same = true["score"].to_numpy()[:, -1] + 0.002 * rng.standard_normal(64)
     assert diagnose(true, retrained=same, draws=199)["luck"].verdict == "no"
 
 
