@@ -315,6 +315,8 @@ def serve(preloaded: str = PRELOADED) -> None:
     for name in preloaded.split():
         with suppress(ImportError):
             __import__(name)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "pbtlib"]:
+        del sys.modules[name]  # what the build has of it
     try:
         from numba.core import caching
 

@@ -100,10 +100,12 @@ def history(data: xr.Dataset) -> Figure:
     Examples
     --------
     >>> import xarray as xr
-    >>> data = xr.Dataset({"fitness": (("update", "agent"), [[0.0, 1.0], [2.0, 3.0]])}, coords={"update": [1, 2]})
+    >>> fitness, h = [[0.0, 1.0], [2.0, 3.0]], [[[1.0, 5.0], [1.0, 5.0]], [[2.0, 6.0], [2.0, 6.0]]]
+    >>> axes = ("update", "agent", "hyperparameter")
+    >>> data = xr.Dataset({"fitness": (axes[:2], fitness), "h": (axes, h)}, coords={"update": [1, 2]})
     >>> figure = history(data)
-    >>> [ax.get_ylabel() for ax in figure.axes]
-    ['fitness']
+    >>> [[line.get_ydata().tolist() for line in ax.lines] for ax in figure.axes]      # medians
+    [[[0.5, 2.5]], [[1.0, 2.0], [5.0, 6.0]]]
     >>> plt.close(figure)
     """
     shown = [name for name in ("fitness", "h") if name in data]

@@ -220,6 +220,7 @@ def test_the_false_alarm_counts_the_entries_that_chance_decides(book):
     found = judge("two", measured=[2, 2, 2], predicted=2, uncertainty=[0.1, 0.1, 0.0], bound=0.1, control=9)
     assert found.false_alarm == pytest.approx(2 * 2 * stats.norm.sf(5), rel=0.05)
     assert judge("two", measured=2, predicted=2, bound=0.1, control=9).false_alarm == 0
+    assert judge("two", measured=[2] * 10, predicted=2, uncertainty=0.1, z=1, control=9).false_alarm == 1
 
 
 def test_every_entry_of_an_array_counts(book):
@@ -237,6 +238,8 @@ def test_the_numbers_shown_are_of_one_entry(book):
     assert found.shown == {"measured": 2.03, "predicted": 2, "uncertainty": 0.01, "tolerance": 0.05, "control": 3}
     assert found.line.startswith("Holds: Two is two. Measured 2.030 ± 0.010")
     assert found.line.endswith("A broken model gives 3.000 there.")
+    fine = judge("two", measured=[2.0, 2.012], predicted=2, uncertainty=0.004, control=[9.0, 3.0])
+    assert "Measured 2.0120 ± 0.0040" in fine.line, "digits are those of the standard error, not of the tolerance"
 
 
 def test_a_control_is_shown_where_it_fails(book):

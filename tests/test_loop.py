@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from pbtlib import evolution
 from pbtlib.evolution import GaussianMutation, Gibbs, Jump, Selection, Truncation, stream
+from pbtlib.history import History
 from pbtlib.loop import Lineage, evolve
 from pbtlib.normals import draw_key, normals
 from pbtlib.problems import LinearGaussian, Quadratic
@@ -313,3 +314,28 @@ def test_neutral_lineages_coalesce_as_wright_fisher(seed):
     assert abs(apart - (1 - 1 / n) ** g) < 5.5 * error
     assert abs(apart - (1 - 2 / n) ** g) > 5.5 * error  # Moran's rate
     assert isinstance(jump, Jump)
+
+
+@dataclass(frozen=True)
+class Cooling:
+    """A mutation that is another one at every update."""
+
+    def at(self, k):
+        return GaussianMutation(0.1 / (1 + k))
+
+
+def test_an_operator_that_depends_on_the_update_is_asked_for_each():
+    seen = {}
+    evolve(start(), **setting(mutate=Cooling(), observe=lambda k, state, *_: seen.update({k: state})))
+    one = evolve(start(), **setting(n_updates=1))
+    assert same(seen[0], one), "at first both mutate alike"
+    assert not same(seen[1], evolve(start(), **setting(n_updates=2)))
+
+
+@pytest.mark.parametrize(
+    ("lead", "names"), [((4,), ()), ((2, 4), ("replicate",)), ((3, 2, 4), ("replicate", "replicate_1"))]
+)
+def test_a_history_names_the_axes_of_replicates(lead, names):
+    history = History()
+    evolve(start(lead), **setting(observe=history))
+    assert history.dataset()["fitness"].dims == ("update", *names, "agent")
