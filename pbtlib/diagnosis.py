@@ -586,7 +586,7 @@ def _mutation_effect(lines: _Lines, name: str) -> _Effect | None:
     if (lines.h[name][1:] == lines.h[name][:-1]).all():
         return None
     before, after = lines.before(lines.h[name]), lines.h[name][1:]
-    centre = np.nanmean(lines.h[name][:-1], 1, keepdims=True)
+    centre = np.nanmean(lines.h[name][:-1])  # of all intervals: each its own would bias the square where the mean moves
     x, y = before - centre, after - centre
     delta = after - before
     use = ~lines.own & np.isfinite(lines.score[1:]) & np.isfinite(lines.before(lines.score)) & np.isfinite(delta)

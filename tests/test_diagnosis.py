@@ -183,11 +183,13 @@ def test_an_interval_of_the_part_that_is_lost_lies_about_its_value(seed):
 
 
 def test_a_mutation_costs_its_variance_times_the_curvature(seed):
-    """The score of the merit is −(h − 2)² and luck, so a mutation of variance σ² costs σ² on average."""
+    """The score of the merit is −(h − 2)² and luck, so a mutation of variance σ² costs σ² on average.
+
+    Were h measured from the mean of its interval, which follows the optimum, the cost would seem a quarter smaller.
+    """
     lines, _ = diagnosis._lines(run("merit", seed, sigma=0.5, updates=60))
     effect = diagnosis._mutation_effect(lines, "h")
-    assert abs(effect.cost - 0.25) < 5 * effect.cost_error
-    assert 5 * effect.cost_error < 0.5, "the opposite sign would be seen"
+    assert abs(effect.cost - 0.25) < 8 * effect.cost_error < 0.5, "the opposite sign would be seen"
 
 
 def test_of_fewer_than_50_copies_nothing_is_said_about_mutation(seed):

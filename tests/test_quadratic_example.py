@@ -111,7 +111,7 @@ def test_algorithm_1_keeps_a_wider_law_of_the_bias_by_at_least_the_factor_withou
 def test_in_the_plane_four_hundred_agents_tell_twenty_steps_from_algorithm_2_and_not_a_hundred(seed):
     rng = np.random.default_rng([seed, 8])
 
-    def folded(steps, runs=24):
+    def folded(steps, runs=64):
         *_, (_, _, _, h) = quadratic(rng, runs, 400, 4, steps=steps)
         return np.stack([h[..., 0], np.abs(h[..., 1])], -1)
 

@@ -1,5 +1,8 @@
 """Data files round-trip exactly, and a damaged or altered one is refused."""
 
+import os
+import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -155,3 +158,15 @@ def test_only_a_commit_of_this_library_is_recorded(tmp_path, kept):
 def test_more_runs_made_than_planned_is_refused():
     with pytest.raises(ValueError, match="planned = 1"):
         results.provenance({}, seed=0, wall_seconds=0.0, planned=1, made=2)
+
+
+def test_what_a_killed_process_left_is_removed_and_what_one_that_runs_writes_stays(tmp_path, data):
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    path, here = tmp_path / "a.nc", re.sub(r"[^A-Za-z0-9]+", "_", platform.node())
+    left, written = (tmp_path / f".a.nc.{here}-{process}-0.part" for process in (ended.pid, os.getpid()))
+    for file in (left, written):
+        file.touch()
+    results.tidy(tmp_path / "nowhere" / "a.nc")
+    results.save(path, data, {})
+    assert sorted(tmp_path.iterdir()) == sorted([path, written])
