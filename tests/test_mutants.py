@@ -152,7 +152,7 @@ def test_code_that_may_be_compiled_is_kept_apart(drawn):
     assert any(scope for _, scope in apart)
 
 
-HOLD_COMPILED = ("normals.py", "training.py", "evolution.py", "wells.py", "population.py", "product.py")
+HOLD_COMPILED = ("normals.py", "training.py", "evolution.py", "kinetic.py", "wells.py", "population.py", "product.py")
 
 # ---------------------------------------------------------------------------------------------- what becomes of them
 
