@@ -107,12 +107,14 @@ def test_blocks_are_packed_in_any_order_to_means_of_all(tmp_path):
     blocks = [study.result(run, tmp_path) for run in (runs[0], runs[2])]
     assert (blocks[0]["first_parents"].to_numpy() != blocks[1]["first_parents"].to_numpy()).any()
     for name in ("winner", "first_parents"):
-        np.testing.assert_array_equal(data[f"{name} [a]"], np.concatenate([block[name] for block in blocks]))
+        np.testing.assert_array_equal(data[name].sel(setting="a"), np.concatenate([block[name] for block in blocks]))
     for name in ("mean_share", "account_square"):
-        np.testing.assert_allclose(data[f"{name} [a]"], np.mean([block[name] for block in blocks], 0), rtol=1e-6)
-    assert {"winner [b]", "time [b]"} <= set(data.variables)
+        mean = np.mean([block[name] for block in blocks], 0)
+        np.testing.assert_allclose(data[name].sel(setting="a"), mean, rtol=1e-6)
+    assert data["winner"].sel(setting="b").isnull().sum() == 100  # it has one block, the other setting two
+    assert data["fixed"].sel(setting="b").dropna("time")["time"].values.tolist() == [1]
     part, _ = study.collect(runs[:2], tmp_path)
-    np.testing.assert_array_equal(part["winner [a]"], blocks[0]["winner"])
+    np.testing.assert_array_equal(part["winner"].sel(setting="a"), blocks[0]["winner"])
 
 
 @pytest.mark.slow
@@ -136,7 +138,7 @@ def stored():
 def test_the_first_update_of_every_stored_setting_can_be_made_again(stored, name):
     """Of its first block: how many parents the agents of each replicate have, to single precision."""
     setting = replace(wells.Setting(**stored.attrs["parameters"][name]), updates=1)
-    there = stored[f"first_parents [{name}]"].to_numpy()[: wells.BLOCK]
+    there = stored["first_parents"].sel(setting=name)[: wells.BLOCK]
     for seed, agrees in ((stored.attrs["seed"], True), (stored.attrs["seed"] + 1, name == "β = 0")):
         new = wells.run(setting, wells._seed([*wells.SETTINGS].index(name), 0, seed))["first_parents"]
         assert (np.isclose(new, there, rtol=1e-5).mean() > 0.9) == agrees

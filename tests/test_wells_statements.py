@@ -29,7 +29,7 @@ def value(x, y):
 
 def winners(name):
     """How many populations a well has won."""
-    won = STORED[f"winner [{name}]"].to_numpy()
+    won = STORED["winner"].sel(setting=name).to_numpy()
     return np.bincount(won[won >= 0], minlength=4)
 
 
@@ -38,9 +38,9 @@ def winners(name):
 
 def test_nearly_all_small_populations_end_in_one_well_and_those_of_algorithm_2_without_selection_or_large_do_not():
     for name in SMALL:
-        assert winners(name).sum() > 0.95 * STORED[f"winner [{name}]"].size
+        assert winners(name).sum() > 0.95 * STORED.sizes["replicate"]
     for name in ("Algorithm 2", "N = 1000", "β = 0"):
-        assert winners(name).sum() < 0.5 * STORED[f"winner [{name}]"].size
+        assert winners(name).sum() < 0.5 * STORED.sizes["replicate"]
 
 
 def test_the_flattest_well_wins_less_often_than_its_gibbs_weight_which_it_holds_under_algorithm_2():
@@ -48,7 +48,7 @@ def test_the_flattest_well_wins_less_often_than_its_gibbs_weight_which_it_holds_
     error = np.sqrt(0.25 / won.sum())
     assert won[0] / won.sum() < GIBBS[0] - 5 * error
     assert won[0] / won.sum() == pytest.approx(0.24, abs=0.01)
-    held = STORED["mean_share [Algorithm 2]"].to_numpy()[-1, 0]
+    held = STORED["mean_share"].sel(setting="Algorithm 2").dropna("time").to_numpy()[-1, 0]
     assert held == pytest.approx(GIBBS[0], abs=0.02)
 
 
@@ -136,23 +136,23 @@ def test_the_law_of_the_bias_after_a_hundred_steps_is_that_of_algorithm_2_within
 
 def test_training_cut_short_explains_what_later_selection_does_to_a_thousand_agents():
     """Advantages from exact Gaussian laws at a hundred steps, times what the families leave, against the file."""
-    name, rates = "N = 1000", []
+    rates = []
     for k in range(4):
         _, trained, _ = one_well(k, 100)
         fitness = np.pad(HESSIANS[k], ((0, 1), (0, 1)))
         rates.append(-np.linalg.slogdet(np.eye(3) + trained @ fitness)[1] / 2)
     (short_growth,) = defined("e5_himmelblau", "short_growth")
     assert short_growth(3, 100) == pytest.approx(rates[3], abs=1e-6)
-    account = STORED[f"account [{name}]"].to_numpy()
-    share = STORED[f"initial [{name}]"].to_numpy() + account[0].sum(0)
-    time, kin = (STORED[f"{x} [{name}]"].to_numpy() for x in ("time", "same_founder"))
-    apart = 1 - np.interp(np.arange(1, time[-1]), time, kin)
+    row = STORED.sel(setting="N = 1000").dropna("time")
+    account = row["account"].to_numpy()
+    share = row["initial"].to_numpy() + account[0].sum(0)
+    apart = 1 - np.interp(np.arange(1, row["time"][-1]), row["time"], row["same_founder"])
     pull = share * (rates - share @ rates) * apart.sum()
-    mean, square = account[1, 1], STORED[f"account_square [{name}]"].to_numpy()[1, 1]
-    error = np.sqrt((square - mean**2) / STORED[f"winner [{name}]"].size)
+    mean, square = account[1, 1], row["account_square"].to_numpy()[1, 1]
+    error = np.sqrt((square - mean**2) / STORED.sizes["replicate"])
     fit = pull / (pull @ pull)
     assert abs(fit @ mean - 1) < 5 * np.abs(fit) @ error
-    small = STORED["account [reference]"].to_numpy()[1, 1]
+    small = STORED["account"].sel(setting="reference").to_numpy()[1, 1]
     assert abs(fit @ small - 1) > 5 * np.abs(fit) @ error, "populations of a hundred move otherwise"
 
 

@@ -33,6 +33,9 @@ Array = NDArray[np.float64]
 BLOCK = 100
 """Replicates that run together; each block has a seed of its own, so any one of them can be made again alone."""
 
+PER_RUN = ["winner", "fixed_at", "coalesced_at", "first_parents"]
+"""What is kept of every replicate; all else are means over them."""
+
 PROBLEM = Himmelblau()
 
 
@@ -404,17 +407,32 @@ def describe(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def pack(runs: Sequence[Run], made: Mapping[Run, xr.Dataset]) -> xr.Dataset:
-    """Pack the blocks: replicates are strung together, means are averaged.
+    """Pack the blocks: a row for each setting, in which replicates are strung together and means are averaged.
 
-    Each setting has variables of its own, named ``variable [setting]``, and dimensions likewise.
+    Replicates that were not made and times that a setting does not have are NaN in its row.
     """
-    data, count = xr.Dataset(), dict.fromkeys(map(_label, runs), 0)
+    rows: dict[str, list[xr.Dataset]] = {}
     for planned in runs:
         if planned in made:
-            name = _label(planned)
-            data = _append(data, made[planned], name, count[name])
-            count[name] += 1
-    return data
+            rows.setdefault(_label(planned), []).append(made[planned].assign_coords(replicate=_replicates(planned)))
+    if not rows:
+        return xr.Dataset()
+    names = xr.DataArray([*rows], dims="setting", name="setting")
+    return xr.concat([_row(blocks) for blocks in rows.values()], dim=names, join="outer")
+
+
+def _replicates(planned: Run) -> NDArray[np.int64]:
+    first: int = planned.setting.number * BLOCK
+    return np.arange(first, first + BLOCK)
+
+
+def _row(blocks: Sequence[xr.Dataset]) -> xr.Dataset:
+    """The blocks of one setting as one: replicates are strung together, means are those of all."""
+    strung = xr.concat([block[PER_RUN] for block in blocks], dim="replicate")
+    means = blocks[0].drop_vars(["replicate", *PER_RUN])
+    for k, block in enumerate(blocks[1:], 1):
+        means = ((means * k + block.drop_vars(["replicate", *PER_RUN])) / (k + 1)).astype(np.float32)
+    return strung.merge(means)
 
 
 def again(path: str | Path) -> float:
@@ -424,27 +442,8 @@ def again(path: str | Path) -> float:
     if name not in parameters or f"{name}, block 0" in stored.attrs.get("missing", []):
         raise ValueError(f"path is {str(path)!r}; the file lacks {name!r}, block 0, which is made again")
     new = run(Setting(**parameters[name]), _seed([*SETTINGS].index(name), 0, stored.attrs["seed"]))
-    same = [
-        np.isclose(new[variable], stored[f"{variable} [{name}]"].to_numpy()[:BLOCK], rtol=1e-5)
-        for variable in ("winner", "fixed_at", "coalesced_at", "first_parents")
-    ]
+    same = [np.isclose(new[variable], stored[variable].sel(setting=name)[:BLOCK], rtol=1e-5) for variable in PER_RUN]
     return float(np.mean(np.all(same, 0)))
-
-
-def _append(data: xr.Dataset, new: xr.Dataset, name: str, block: int) -> xr.Dataset:
-    """Add a block: replicates are strung together, means are averaged with those of the blocks before."""
-    new = new.drop_vars(["period", "source"])
-    new = new.rename({n: f"{n} [{name}]" for n in [*new.data_vars, "time", "replicate"]})
-    if block == 0:
-        return data.assign({n: new[n] for n in new.variables}).assign_coords({n: new[n] for n in new.coords})
-    row, joined = f"replicate [{name}]", {}
-    for n in map(str, new.data_vars):
-        if row in new[n].dims:
-            joined[n] = xr.concat([data[n], new[n]], dim=row)
-        else:
-            joined[n] = ((data[n] * block + new[n]) / (block + 1)).astype(np.float32)
-    rest = data.drop_vars(list(joined))
-    return rest.assign(joined)
 
 
 STUDY = Study(
