@@ -25,7 +25,14 @@ VENV = ROOT / ".venv"
 ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
 IMPORTS = ("-c", "from importlinter.cli import lint_imports_command as lint; lint()")
 LAB_HOOK = "book.lab.keep_language"
-QUIET = {"PBTLIB_STRICT": "1", "TQDM_DISABLE": "1", "PYTHONHASHSEED": "0"}
+WORKERS = 2
+"""Processes that share the tests, and the processors."""
+QUIET = {
+    "PBTLIB_STRICT": "1",
+    "TQDM_DISABLE": "1",
+    "PYTHONHASHSEED": "0",
+    "NUMBA_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // WORKERS)),
+}
 
 BASELINE = {
     "OPENBLAS_CORETYPE": "Nehalem",
@@ -339,7 +346,16 @@ def pytest(seed: int | None, rest: list[str], venv: Path | None = None, name: st
     report, log = folder() / f"{name}.xml", folder() / f"{name}.log"
     for old in (report, log):
         old.unlink(missing_ok=True)
-    told = ["-q", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder", "--color=no", f"--junitxml={report}"]
+    told = [
+        "-q",
+        "-n",
+        str(WORKERS),
+        "--dist",
+        "loadfile",
+        "--no-loadscope-reorder",
+        "--color=no",
+        f"--junitxml={report}",
+    ]
     chosen = [] if some(rest) else everything
     code = call("-m", "pytest", *told, *seeds, *chosen, *rest, venv=venv, log=log)
     call("-m", "book.summary", str(report), str(log), venv=venv)

@@ -46,7 +46,10 @@ ARGUMENTS = (
     *(f"--IPKernelApp.extra_extensions=book.{path.parent.name}.kernel" for path in RECORDERS),
 )
 """What a chapter's kernel is started with."""
+WORKERS = 2
+"""Chapters that run at a time; they share the processors."""
 KERNEL_ENVIRONMENT = {
+    "NUMBA_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // WORKERS)),
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
@@ -328,7 +331,7 @@ def execute_all(
     *,
     seed: int | None = None,
     strict: bool = True,
-    workers: int = 2,
+    workers: int = WORKERS,
     keep: Callable[[str, float], None] = lambda name, seconds: None,
 ) -> dict[str, Exception]:
     """Run several notebooks side by side under one progress bar; a failure does not stop the others.

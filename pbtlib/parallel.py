@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, lru_cache
+from functools import lru_cache
+
+from numba import config
 
 from pbtlib.checks import check_number
 
 __all__ = ["in_blocks", "processors"]
 
 
-@cache
 def processors() -> int:
-    """Number of processors of this machine, at least 1; asked once, since some systems take long to answer."""
-    return os.cpu_count() or 1
+    """Number of processors that this process may use: Numba's, which heeds ``NUMBA_NUM_THREADS`` and the system."""
+    return int(vars(config)["NUMBA_NUM_THREADS"])
 
 
 def in_blocks(work: Callable[[int, int], object], count: int, block: int, threads: int | None = None) -> None:

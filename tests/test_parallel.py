@@ -38,10 +38,19 @@ def test_no_more_threads_are_given_work_than_asked_for(threads, count, monkeypat
     assert len(given) == (threads - 1 if count > 7 else 0), "the caller is one of them, and one block needs no other"
 
 
-@pytest.mark.parametrize(("told", "number"), [(8, 8), (None, 1)])
-def test_a_machine_that_does_not_say_how_many_processors_it_has_has_one(told, number, monkeypatch):
-    monkeypatch.setattr(parallel.os, "cpu_count", lambda: told)
-    assert parallel.processors.__wrapped__() == number
+def test_as_many_threads_as_the_process_may_use_and_as_it_is_told():
+    """Confined to one processor, it has one thread; told a number, it has that many."""
+    ask = "from pbtlib.parallel import processors; print(processors())"
+
+    def asked(before="", **environment):
+        kept = {name: value for name, value in os.environ.items() if name != "NUMBA_NUM_THREADS"}
+        words = [sys.executable, "-c", f"import os; {before}; {ask}" if before else ask]
+        return int(subprocess.run(words, env=kept | environment, capture_output=True, check=True).stdout)
+
+    assert asked(NUMBA_NUM_THREADS="3") == 3
+    if hasattr(os, "sched_setaffinity"):
+        assert asked() == len(os.sched_getaffinity(0))
+        assert asked(f"os.sched_setaffinity(0, {{{min(os.sched_getaffinity(0))}}})") == 1
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")

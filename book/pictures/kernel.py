@@ -1,7 +1,8 @@
 """Sharp pictures that weigh little: loaded into the kernel of a chapter.
 
 Figures are drawn with twice the dots, for good screens, in at most 256 colours, which are all that a chart has; and
-once: pyplot alone would draw each at the end of its cell, for a window that is not there, before its picture is made.
+once: pyplot would draw each at the end of its cell, for a window that is not there, and matplotlib would draw it a
+second time, to see how far it reaches when its layout is made.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ def load_ipython_extension(shell: Any) -> None:
     shell.config.InlineBackend.figure_formats = {"retina"}
 
     def print_figure(fig: Any, *words: Any, **named: Any) -> Any:
-        picture = draw(fig, *words, **named, pil_kwargs={"compress_level": 1})  # packed well only once, below
+        packed_later = {"compress_level": 1}
+        picture = draw(fig, *words, **named | {"bbox_inches": arranged(fig)}, pil_kwargs=packed_later)
         return with_palette(picture) if isinstance(picture, bytes) else picture
 
     def draw_only_for_pictures(_: object) -> None:
@@ -30,6 +32,20 @@ def load_ipython_extension(shell: Any) -> None:
 
     pylabtools.print_figure = print_figure
     shell.events.register("pre_run_cell", draw_only_for_pictures)
+
+
+def arranged(fig: Any) -> Any:
+    """Lay a figure out for twice its dots, as a picture has, and return what it covers with a margin [inches]."""
+    from matplotlib import rcParams
+
+    dots, engine = fig.dpi, fig.get_layout_engine()
+    fig.set_dpi(2 * dots)
+    if engine is not None:
+        engine.execute(fig)
+        fig.set_layout_engine("none")
+    covered = fig.get_tightbbox().padded(rcParams["savefig.pad_inches"])
+    fig.set_dpi(dots)
+    return covered
 
 
 def with_palette(picture: bytes) -> bytes:
