@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 import zlib
 from pathlib import Path
 from typing import Any
 
 from sphinx.application import Sphinx
+
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+"""Left out of what nbformat loads: a grammar of web addresses, seconds of every process and of no use to notebooks."""
 
 ONLY: dict[str, str] = {}
 """From a style sheet or script to the expression that is found on the pages that need it; see `book.light`."""

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -104,8 +105,7 @@ def fingerprint(notebook: NotebookNode) -> str:
     digest = hashlib.sha256(code.encode())
     for path in [*library_files(code), *data_files(code), ROOT / "requirements.lock", *RECORDERS]:
         digest.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
-    with (LIBRARY / "claims.toml").open("rb") as file:
-        entries = tomllib.load(file)
+    entries = _entries((LIBRARY / "claims.toml").read_text())
     named = {k: {field: v[field] for field in v.keys() - {"test"}} for k, v in entries.items() if k in code}
     digest.update(json.dumps(named, sort_keys=True).encode())
     digest.update("\n".join(filter(None, map(figure_name, code_cells(notebook)))).encode())
@@ -125,12 +125,17 @@ def library_files(code: str) -> list[Path]:
     return sorted(reached)
 
 
+@cache
+def _entries(ledger: str) -> dict[str, Any]:
+    return tomllib.loads(ledger)
+
+
 def _parsed(code: str) -> ast.Module:
     """The syntax tree of a notebook's code; an empty one if Python cannot read it, and then its chapter fails alone."""
-    try:
-        return ast.parse(TransformerManager().transform_cell(code))
-    except SyntaxError:
-        return ast.Module(body=[], type_ignores=[])
+    for plain in (str, TransformerManager().transform_cell):  # the second, which takes longer, knows ``%`` and ``!``
+        with suppress(SyntaxError):
+            return ast.parse(plain(code))
+    return ast.Module(body=[], type_ignores=[])
 
 
 class _OnlyWhatRuns(ast.NodeTransformer):
@@ -169,16 +174,19 @@ def data_files(code: str) -> list[Path]:
     """The data that a piece of code may read: what it names in data/ and chapters/, or all if it opens another name."""
     files = [path for path in (ROOT / "data").rglob("*") if path.is_file()]
     files += [path for path in CHAPTERS.glob("*") if path.is_file() and path.suffix not in (".ipynb", ".md", ".bib")]
-    unclear = any(isinstance(node, ast.Call) and _opens_unknown(node, files) for node in ast.walk(_parsed(code)))
+    calls = (node for node in ast.walk(_parsed(code)) if isinstance(node, ast.Call))
+    unclear = any(_reads(call) and not _names(call, files) for call in calls)
     return sorted(path for path in files if unclear or path.stem in code)
 
 
-def _opens_unknown(call: ast.Call, files: list[Path]) -> bool:
-    """Whether a call reads a file whose name does not stand in it."""
-    function = getattr(call.func, "attr", getattr(call.func, "id", ""))
+def _reads(call: ast.Call) -> bool:
+    return bool(READERS.fullmatch(getattr(call.func, "attr", getattr(call.func, "id", ""))))
+
+
+def _names(call: ast.Call, files: list[Path]) -> bool:
+    """Whether the name of a file stands in a call."""
     words = {str(node.value) for node in ast.walk(call) if isinstance(node, ast.Constant)}
-    named = any(path.stem in word for path in files for word in words)
-    return bool(READERS.fullmatch(function)) and not named
+    return any(path.stem in word for path in files for word in words)
 
 
 # ---------------------------------------------------------------------------------------------- executing

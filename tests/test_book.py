@@ -577,11 +577,11 @@ def test_fingerprint_follows_code_and_ignores_prose(monkeypatch, tmp_path):
 def test_fingerprint_follows_the_claims_but_not_which_test_they_name(monkeypatch):
     """A claim's words are shown where it is measured; its test is shown by the build."""
     name = next(name for name in names() if claims_of(stored(name)))
-    notebook, load = from_twin(TWINS / f"{name}.md"), build.tomllib.load
+    notebook, load = from_twin(TWINS / f"{name}.md"), build._entries
     before = build.fingerprint(notebook)
     for field, follows in (("test", False), ("statement", True)):
-        changed = lambda file, field=field: {k: {**v, field: "other"} for k, v in load(file).items()}  # noqa: E731
-        monkeypatch.setattr(build.tomllib, "load", changed)
+        changed = lambda text, field=field: {k: {**v, field: "other"} for k, v in load(text).items()}  # noqa: E731
+        monkeypatch.setattr(build, "_entries", changed)
         assert (build.fingerprint(notebook) != before) == follows
 
 
