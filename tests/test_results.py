@@ -106,6 +106,13 @@ def test_failed_write_keeps_the_old_file(tmp_path, data):
     assert [p.name for p in tmp_path.iterdir()] == ["x.nc"]
 
 
+def test_what_the_system_says_stands_once_in_the_error(tmp_path, data):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="could not be written") as raised:
+        results.save(tmp_path / "file" / "x.nc", data, {})
+    assert str(raised.value).endswith(f"could not be written: {os.strerror(raised.value.errno)}")
+
+
 def test_two_threads_may_write_one_file(tmp_path, data, monkeypatch):
     """Both are about to write at the same time; the file is whole, from one of them, and nothing else is left."""
     path, both, write = tmp_path / "x.nc", Barrier(2), xr.Dataset.to_netcdf
@@ -133,10 +140,10 @@ def test_the_home_directory_may_be_a_tilde(tmp_path, data, monkeypatch):
 
 
 @pytest.mark.words
-@pytest.mark.parametrize("kept", ["nothing", "all of it", "its folder"])
+@pytest.mark.parametrize("kept", ["nothing", "all of it", "its folder", "its folder, since changed"])
 def test_only_a_commit_of_this_library_is_recorded(tmp_path, kept):
     """A copy inside another repository, untracked or tracked there, is no checkout; a repository of its own is."""
-    inside = tmp_path / ("" if kept == "its folder" else "elsewhere") / "pbtlib"
+    inside = tmp_path / ("" if "folder" in kept else "elsewhere") / "pbtlib"
     shutil.copytree(Path(results.__file__).parent, inside, ignore=shutil.ignore_patterns("__pycache__"))
 
     def git(*words):
@@ -147,12 +154,16 @@ def test_only_a_commit_of_this_library_is_recorded(tmp_path, kept):
     if kept != "nothing":
         git("add", ".")
     git("commit", "--allow-empty", "-m", "a commit")
+    if "changed" in kept:
+        with (inside / "checks.py").open("a") as file:
+            file.write("# one more line\n")
     code = "from pbtlib import results; print(results.__file__); print(results.commit())"
     words = [sys.executable, "-c", code]
     shown = subprocess.run(words, cwd=inside.parent, check=True, capture_output=True, text=True).stdout.split()
     assert shown[0] == str(inside / "results.py")
     mine = git("rev-parse", "--short=12", "HEAD").strip()
-    assert shown[1] == (mine if kept == "its folder" else "None")
+    expected = {"its folder": mine, "its folder, since changed": f"{mine}+"}
+    assert shown[1] == expected.get(kept, "None")
 
 
 def test_more_runs_made_than_planned_is_refused():

@@ -70,6 +70,8 @@ def test_the_plan_has_eight_of_each_at_least_and_small_ones_first():
     assert {name.partition(",")[0] for name in count} == set(RULES)
     sizes = [run.setting.n_agents for run in chaos.plan("paper")]
     assert sizes == sorted(sizes)
+    alike = {run.setting.n_agents for run in chaos.plan("paper") if run.setting.rule == ONE_SEED}
+    assert alike == {50, 200, 800}
 
 
 @pytest.mark.parametrize("n", [1, 3])
