@@ -180,7 +180,7 @@ class Verdict:
 
     @property
     def caught(self) -> dict[str, float]:
-        """The same of an entry where the control comes out the other way (of that entry, if it does there).
+        """The same of an entry where the control comes out the other way (of that entry, if it visibly does there).
 
         Examples
         --------
@@ -190,7 +190,9 @@ class Verdict:
         """
         value, arrays = self.shown, self._arrays()
         here = compare(value["control"], value["predicted"], 0.0, value["tolerance"], relation=self.relation, z=1.0)
-        if self.control_outcome != "fails" or here < 0:
+        error = value["uncertainty"] or value["tolerance"]
+        alike = in_digits(value["control"], error) == in_digits(value["measured"], error)
+        if self.control_outcome != "fails" or (here < 0 and not alike):
             return value
         at = _furthest(arrays[4] - arrays[1], arrays[3], self.relation)
         return dict(zip(_NUMBERS, (float(array.flat[at]) for array in arrays), strict=True))

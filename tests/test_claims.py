@@ -260,6 +260,14 @@ def test_the_control_that_is_shown_fails_and_does_not_only_fall_short(book):
     assert found.caught["control"] == 1.0
 
 
+def test_a_control_is_not_shown_where_it_looks_like_the_measurement(book):
+    """It is told from it there, by an error that is smaller than the digits shown."""
+    numbers = {"measured": [2.0, 1.0], "predicted": [2.0 + 1e-12, 1.0], "bound": 1e-11, "control": [2.0 + 1e-6, 3.0]}
+    found = judge("two", **numbers)
+    assert found.shown["control"] == 2.0 + 1e-6
+    assert found.caught["control"] == 3.0
+
+
 def test_a_disagreement_names_its_control_as_the_model_that_agrees(book):
     line = judge("off", measured=2.2, predicted=2, uncertainty=0.01, control=2.01).line
     assert line.endswith("A model of which it is true gives 2.010.")

@@ -194,6 +194,23 @@ def test_a_picture_keeps_its_density_and_its_colours_nearly(tmp_path):
     assert size(tmp_path / "soft.png") == (60, 40)
 
 
+def test_a_small_mark_of_its_own_colour_keeps_it(monkeypatch):
+    """Beside two thousand shades that are all more frequent; a palette of the most frequent ones would give it up."""
+    shades = np.zeros((100, 2000, 3), np.uint8)
+    shades[..., 0], shades[..., 1] = np.arange(2000) // 8, np.arange(2000) % 8 * 30
+    pink, out = (220, 120, 190), BytesIO()
+    shades[50:53, 700:704] = pink
+    Image.fromarray(shades).save(out, "png")
+
+    def middle():
+        with Image.open(BytesIO(with_palette(out.getvalue()))) as few:
+            return few.convert("RGB").getpixel((701, 51))
+
+    assert middle() == pink
+    monkeypatch.setattr("book.pictures.kernel.FREQUENT", 256)
+    assert np.abs(np.subtract(middle(), pink)).max() > 20
+
+
 def test_figures_are_sharp_and_keep_their_place(pages):
     shown = 0
     for name in story_pages():
