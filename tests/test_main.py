@@ -39,6 +39,22 @@ def test_runs_are_listed_made_packed_and_verified(tiny, tmp_path, capsys):
     assert "all.nc: whole; runs planned 2, made 2, missing 0" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("words", "expected"), [(["--jobs", "1"], 1), ([], 7)])
+def test_as_many_runs_are_made_at_a_time_as_are_asked_for_or_as_there_are_processors(
+    tiny, tmp_path, monkeypatch, words, expected
+):
+    asked, make_all = [], type(tiny).make_all
+
+    def one_at_a_time(study, runs, directory, *, n_jobs, progress):
+        asked.append(n_jobs)
+        return make_all(study, runs, directory, n_jobs=1, progress=progress)
+
+    monkeypatch.setattr(command, "processors", lambda: 7)
+    monkeypatch.setattr(type(tiny), "make_all", one_at_a_time)
+    assert command.main(["make", "wells", "--scale", "quick", "--directory", str(tmp_path), *words]) == 0
+    assert asked == [expected]
+
+
 def test_a_complete_file_is_neither_made_again_nor_replaced_by_less(tiny, tmp_path, capsys):
     words = ["make", "wells", "--output", str(tmp_path / "all.nc"), "--directory"]
     assert command.main([*words, str(tmp_path / "runs"), "--jobs", "1"]) == 0

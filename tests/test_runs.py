@@ -237,6 +237,22 @@ def test_a_result_of_result_json_alone_counts_only_if_it_is_later(written, time,
     assert run["score"].to_numpy()[0].tolist() == [0.5, 0.6, *([0.9] if time == 3 else [])]
 
 
+@pytest.mark.parametrize(("times", "source_at", "told"), [((1, 2, 5), 4, {2: 7}), ((1, 2, 1), 0, {})])
+def test_of_two_places_for_a_copy_that_counts_after_which_time_goes_on_from_the_parents(
+    written, times, source_at, told
+):
+    """The copy may be after result 1 or 2; the third result is one after the parent's, and a configuration may tell."""
+    folder = written([[(time, 0.5) for time in times], [(1, 0.7), (2, 0.7), (3, 0.8), (4, 0.8)]])
+    rows = (folder / "trial_0" / "result.json").read_text().splitlines()
+    known = [rows[0], *(rows[k].replace('"lr": 0', f'"lr": {lr}') for k, lr in told.items())]
+    (folder / "trial_0" / "result.json").write_text("\n".join([*known, ""]))
+    table = ["merit,training_iteration,trial_id", *(f"0.5,{time},t_00000" for time in times), ""]
+    (folder / "trial_0" / "progress.csv").write_text("\r\n".join(table))
+    copy = ["0_lr=0", "1_lr=1", 1, source_at, {"lr": 1}, {"lr": 7}]
+    (folder / "pbt_global.txt").write_text(json.dumps(copy) + "\n")
+    assert read(folder, score="merit")["parent"].to_numpy()[0, :2].tolist() == [0, 1]
+
+
 # ------------------------------------------------------------------------------------------------- tables
 
 

@@ -80,6 +80,12 @@ def test_training_is_gradient_descent_on_the_cross_entropy(seed):
     assert abs(other - wanted).max() > 1e-3, "twice the learning rate is seen"
 
 
+def test_outputs_far_apart_do_not_overflow(seed):
+    state = first_networks(SMALL, seed)
+    wide = replace(state, theta=30 * state.theta)
+    assert np.isfinite(digits.train(SMALL, split(SMALL, seed), wide, stream(seed, 0, "train"))[0].theta).all()
+
+
 def test_the_three_parts_of_a_split_are_all_images_and_no_two_share_one(seed):
     parts = split(Setting(), seed)
     x, label = digits.images()
