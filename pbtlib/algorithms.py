@@ -104,10 +104,11 @@ def pbt(
         Number of updates, simultaneous at τ = 1.
     sigma : float or array_like, shape (p,)
         Mutation strength.
-    theta : array_like, shape (d,) or (N, d)
+    theta : array_like, shape (d,), (N, d) or (R, N, d)
         Where training starts, everybody or each. Algorithm 2 needs none.
-    h : array_like, shape (N, p), optional
-        Hyperparameters at the start; by default ``n_agents`` of them, uniform in the box.
+    h : array_like, shape (N, p) or (R, N, p), optional
+        Hyperparameters at the start, of R populations side by side; by default ``n_agents`` of them, uniform in the
+        box.
     box : Box or pair of array_like, optional
         (lower, upper), each of shape (p,), or numbers, which without ``h`` mean p = 1: where h may go.
     n_agents : int

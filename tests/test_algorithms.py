@@ -88,6 +88,15 @@ def test_one_call_is_the_loop_written_out():
     assert not np.array_equal(some(tau=0.5).state.h, end.h)
 
 
+def test_populations_side_by_side_are_independent_and_each_is_selected_by_itself():
+    h = np.stack([np.full((15, 2), 2.0), np.full((15, 2), -2.0), np.full((15, 2), 2.0)])
+    run = pbt(Quadratic(), theta=np.ones((15, 2)), h=h, sigma=0.0, dt=0.01, steps=20, n_updates=4)
+    assert run.state.theta.shape == (3, 15, 2)
+    assert np.array_equal(run.state.h, h), "copied from a population to another"
+    assert not np.array_equal(run.state.theta[0], run.state.theta[2])
+    assert run.history.dataset()["h"].dims == ("update", "replicate", "agent", "hyperparameter")
+
+
 def test_algorithm_2_and_what_is_minimised():
     up = pbt(Quadratic(), h=np.full((200, 2), 2.0), sigma=0.2, n_updates=30)
     assert np.abs(up.state.h.mean(0)).max() < 1
