@@ -235,6 +235,7 @@ def test_packed_data_count_and_name_what_is_missing_and_where_it_comes_from(whol
     assert (meta["commit"], meta["versions"]["numpy"]) == ("a, b", "9.0, 9.1")
     assert meta["wall_seconds"] == 2 * (len(runs) - 1)
     assert meta["parameters"] == TOY.describe(runs)
+    assert [meta["seed"], runs[1].seed] == [11, 0], "the seed is that of the first run"
     with pytest.raises(ValueError, match="no result of the planned runs"):
         TOY.collect(runs, tmp_path / "elsewhere")
 
