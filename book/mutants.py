@@ -74,7 +74,6 @@ NAMESAKES = {
     "studies.cluster": "cluster",
     "cartpole.setting": "cartpole_dqn",
     "cartpole.product": "cartpole_population",
-    "processor": "commands",
     "figures": "extras",
 }
 """From modules to the test file that is about them where it is not named after them."""

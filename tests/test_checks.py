@@ -78,6 +78,11 @@ def test_a_shape_is_that_of_the_last_axes(shape, wanted, fits):
             check_array("x", value, shape=wanted)
 
 
+def test_an_axis_of_any_length_is_called_so():
+    with pytest.raises(ValueError, match=re.escape("x has shape (2, 4); it must end in (any, 3)")):
+        check_array("x", np.ones((2, 4)), shape=(None, 3))
+
+
 def test_bounds_of_entries_are_those_that_are_said():
     assert check_array("x", [0, 1], minimum=0).dtype == np.float64
     assert check_array("x", [1e-300], minimum=0, open_minimum=True).size == 1

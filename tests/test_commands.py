@@ -146,12 +146,6 @@ def test_this_pass_runs_on_the_processor_that_it_says():
         assert not run.not_in_force(instruction_sets())
 
 
-def test_numpy_is_named_by_the_last_of_its_instruction_sets(monkeypatch):
-    for simd, expected in (({"baseline": list("abc"), "found": list("de")}, "e"), ({"baseline": list("abc")}, "c")):
-        monkeypatch.setattr(np, "show_config", lambda mode, simd=simd: {"SIMD Extensions": simd})
-        assert instruction_sets()["numpy"] == expected
-
-
 # ---------------------------------------------------------------------------------------------- how a run ends
 
 REPORT = """<testsuites><testsuite>

@@ -265,3 +265,28 @@ def test_errors_name_the_argument(seed):
         diagnose(data, draws=10)
     with pytest.raises(ValueError, match="it must be what"):
         diagnose(data.drop_vars("parent"))
+
+
+@pytest.mark.parametrize(("copies", "drift"), [(9, (0.0, 0.0)), (10, (-0.5, 0.3))])
+def test_a_drift_of_mutations_is_estimated_from_ten_copies_and_not_from_fewer(copies, drift):
+    before, parent = np.arange(20.0), np.arange(20)
+    parent[:copies] = parent[-copies:]
+    after = np.where(parent == np.arange(20), before, 0.5 * before[parent] + 0.3)
+    lines = diagnosis._Lines(np.zeros((2, 20)), parent[None], {"h": np.stack([before, after])}, np.arange(2), ())
+    assert diagnosis._drift(lines, "h") == pytest.approx(drift)
+
+
+def test_the_first_lottery_is_the_run_itself(rng):
+    """Where copied trials are copied too, so that the order of copying matters."""
+    updates, n = 6, 30
+    parent, h = np.tile(np.arange(n), (updates, 1)), [rng.standard_normal(n)]
+    for row in parent:
+        who = rng.choice(n, 10, replace=False)
+        row[who] = np.roll(who, 1)
+        h.append(h[-1][row] + np.isin(np.arange(n), who) * rng.standard_normal(n))
+    score = rng.standard_normal((updates + 1, n))
+    lines = diagnosis._Lines(score, parent, {"h": np.array(h)}, np.arange(updates + 1), ())
+    lots = diagnosis._lotteries(lines, ["h"], 3, rng)
+    np.testing.assert_allclose(lots.path["h"][0], np.mean(h[1:], 1) - h[0].mean(), atol=1e-12)
+    assert lots.spread["h"][0] == pytest.approx(h[-1].std() / h[0].std())
+    assert not np.isclose(lots.path["h"][1:, -1], lots.path["h"][0, -1]).any()

@@ -116,6 +116,19 @@ def test_weights_only_keeps_h_and_random_search_copies_nobody(seed):
     assert (made(seed, mode="random search")[1]["parent"] == own).all()
 
 
+def test_copies_have_the_perturbed_hyperparameters_of_their_parents(seed):
+    """In a population and in one that is selected by lot; nobody else's change."""
+    for mode in ("population", "by lot"):
+        record = digits.run(replace(SMALL, mode=mode, sigma=0.01), seed)
+        h, parent = record["h"].to_numpy(), record["parent"].to_numpy()
+        for k in range(SMALL.updates - 1):
+            moved = h[:, k + 1] - h[parent[:, k], k]
+            copied = parent[:, k] != np.arange(SMALL.agents)
+            assert (moved[~copied] == 0).all()
+            assert (moved[copied] != 0).all()
+            assert np.abs(moved).max() < 0.06, "six standard deviations"
+
+
 def test_retrained_and_schedule_follow_the_population_with_new_weights(seed):
     population, last = made(seed, mode="retrained")
     assert (last["h"] == population["h"].isel(update=-1)).all()
