@@ -175,8 +175,9 @@ def judged(tmp_path, monkeypatch):
     """What becomes of all changes of a small library with these tests."""
     monkeypatch.setattr(mutants, "PATIENCE", 1.0)
 
-    def judge(tests):
-        for name, text in (("pbtlib/__init__.py", ""), ("pbtlib/half.py", HALF), ("tests/test_half.py", tests)):
+    def judge(tests, others=""):
+        files = {"pbtlib/__init__.py": "", "pbtlib/half.py": HALF, "tests/test_half.py": tests}
+        for name, text in (files | ({"tests/test_others.py": others} if others else {})).items():
             (tmp_path / name).parent.mkdir(exist_ok=True)
             (tmp_path / name).write_text(text)
         drawn = mutants.mutants("pbtlib/half.py", HALF.encode())
@@ -203,6 +204,11 @@ def test_tests_that_test_something_kill_and_an_endless_loop_is_told_from_a_failu
         ("x / 2", "(x * 2)"): KILLED,
         ("2", "(3)"): KILLED,
     }
+
+
+@pytest.mark.slow
+def test_tests_further_away_are_timed_without_the_mutant_and_notice_it(judged):
+    assert SURVIVED not in judged(NOTHING, others=ALL).values()
 
 
 @pytest.mark.slow
