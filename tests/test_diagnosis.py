@@ -290,3 +290,13 @@ def test_the_first_lottery_is_the_run_itself(rng):
     np.testing.assert_allclose(lots.path["h"][0], np.mean(h[1:], 1) - h[0].mean(), atol=1e-12)
     assert lots.spread["h"][0] == pytest.approx(h[-1].std() / h[0].std())
     assert not np.isclose(lots.path["h"][1:, -1], lots.path["h"][0, -1]).any()
+
+
+@pytest.mark.parametrize(
+    ("score", "ties"), [(range(8), 0), ([0, 1, 2, 3, 4, 5, 5, 6], 2), ([0, 1, 1, 3, 4, 5, 6, 7], 2)]
+)
+def test_updates_where_ties_decide_are_counted_at_both_ends(score, ties, rng):
+    parent = np.tile([6, 7, 2, 3, 4, 5, 6, 7], (2, 1))
+    lines = diagnosis._Lines(np.array([score] * 3, float), parent, {}, np.arange(3), ())
+    assert diagnosis._truncates(lines)
+    assert diagnosis._lotteries(lines, [], 3, rng).ties == ties

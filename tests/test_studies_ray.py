@@ -14,6 +14,7 @@ import pytest
 from pbtlib import results
 from pbtlib.studies import ray_tune
 from pbtlib.studies.ray_tune import DATA, STUDY, Design, load, replaced, replay, timeline
+from pbtlib.studies.study import Run
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = ["additive", "default", "ten trials", "toy", "toy, weights only", "toy, hyperparameters only"]
@@ -179,6 +180,14 @@ def stage(monkeypatch, tmp_path):
         monkeypatch.setitem(sys.modules, module.__name__, module)
     seen.rows = lambda design: ray_tune._ray(design, tmp_path)[0]
     return seen
+
+
+def test_a_copy_that_ray_logged_is_kept_by_the_numbers_of_its_trials(monkeypatch, tmp_path):
+    lines = [["12_h1=0.5,h2=1_2", "7_h1=-1.0,h2=3_4", 1, 2, {}, {}], ["0_h1=0", "31_h1=1", 3, 3, {}, {}]]
+    monkeypatch.setattr(ray_tune, "_ray", lambda design, folder: (np.zeros((2, 9)), lines, "0"))
+    made = ray_tune.compute(Run("a run", Design(), 0), None, tmp_path)
+    assert made["copy"].values.tolist() == [[12, 7, 1, 2], [0, 31, 3, 3]]
+    assert made["row"].dims == ("result", "column")
 
 
 def test_a_trial_of_the_toy_descends_its_own_loss(stage):

@@ -34,6 +34,17 @@ def test_a_basin_is_where_the_gradient_flow_ends(rng):
     assert (nearest != reached)[-len(odd) :].all()  # the nearest minimiser is not the answer
 
 
+def test_the_borders_of_the_basins_are_those_of_small_steps(rng):
+    """Of 4,000 points a few are within a step of a border; shifted by 0.2 two in a hundred are beyond one."""
+    problem, points = Himmelblau(), rng.uniform(-6, 6, (4000, 2))
+    x = points
+    for _ in range(3000):
+        x = x - 1e-3 * problem.gradient(x, np.zeros(2))
+    reached = np.square(x[:, None] - problem.minima).sum(-1).argmin(-1)
+    assert (wells.basin(points) == reached).mean() > 0.995
+    assert (wells.basin(points + np.array([0.0, 0.2])) == reached).mean() < 0.99
+
+
 def test_minimisers_lie_in_their_own_basins():
     minima = Himmelblau().minima
     np.testing.assert_array_equal(wells.basin(minima), np.arange(4))
