@@ -1,9 +1,9 @@
 r"""The product of small matrices, which is what training a DQN agent costs.
 
 A general library copies its operands into buffers first; for 64 × 64 matrices that takes as long as half the product.
-Here a tile of 4 × 16 entries stays in the processor's registers while the sums run, as in every fast product. Each
-entry is one sum in the order of its terms, by fused multiply-add where the processor has that, so neither the width of
-its registers nor the number of rows changes a bit.
+Here a tile of 6 × 16 entries stays in the processor's registers while the sums run, as in every fast product; rows that
+are left over make a lower one. Each entry is one sum in the order of its terms, by fused multiply-add where the
+processor has that, so neither the width of its registers nor the number of rows changes a bit.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _tile(rows: int) -> Any:
     return tile
 
 
-_four, _one = _tile(4), _tile(1)
+_one, _two, _three, _four, _five, _six = (_tile(rows) for rows in range(1, 7))
 
 
 @numba.njit(nogil=True, cache=COMPILE["cache"], error_model="numpy")
@@ -74,9 +74,18 @@ def product(A, B, C):  # type: ignore[no-untyped-def]
 
     Shapes are not checked: this is the innermost loop of `pbtlib.cartpole.population`.
     """
-    whole = len(C) - len(C) % 4
+    left = len(C) % 6
+    last = len(C) - left
     for j in range(0, C.shape[1], WIDTH):
-        for i in range(0, whole, 4):
-            _four(A, B, C, i, j)
-        for i in range(whole, len(C)):
-            _one(A, B, C, i, j)
+        for i in range(0, last, 6):
+            _six(A, B, C, i, j)
+        if left == 1:
+            _one(A, B, C, last, j)
+        elif left == 2:
+            _two(A, B, C, last, j)
+        elif left == 3:
+            _three(A, B, C, last, j)
+        elif left == 4:
+            _four(A, B, C, last, j)
+        elif left == 5:
+            _five(A, B, C, last, j)
