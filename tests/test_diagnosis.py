@@ -300,3 +300,10 @@ def test_updates_where_ties_decide_are_counted_at_both_ends(score, ties, rng):
     lines = diagnosis._Lines(np.array([score] * 3, float), parent, {}, np.arange(3), ())
     assert diagnosis._truncates(lines)
     assert diagnosis._lotteries(lines, [], 3, rng).ties == ties
+
+
+@pytest.mark.parametrize(("kept", "verdict"), [(1.0, "yes"), (0.5, CANNOT), (0.2, "no")])
+def test_variety_is_kept_above_one_half_and_in_doubt_near_it(kept, verdict):
+    lots = diagnosis._Lots(np.ones(3), {"h": np.array([kept, 1.0, 1.0])}, {}, (0.1, 0.01), 0)
+    lines = diagnosis._Lines(np.zeros((2, 100)), np.arange(100)[None], {}, np.arange(2), ())
+    assert diagnosis._variety(lines, "h", lots, "").verdict == verdict

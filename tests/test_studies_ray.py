@@ -149,7 +149,7 @@ def stage(monkeypatch, tmp_path):
 
     class Trainable:
         def __init__(self, number, config):
-            self.trial_id = f"demo_{number:05}"
+            self.trial_id = f"trial_{number:05}"
             self.setup(config)
 
     class Tuner:
