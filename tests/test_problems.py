@@ -344,6 +344,15 @@ def test_bad_input_is_named(make, message):
         make()
 
 
+def test_a_fitness_may_be_flat_in_a_direction_and_noise_may_not_be_missing_in_one():
+    sizes = {"A": np.eye(2), "B": np.eye(2)}
+    assert LinearGaussian(**sizes, Q=np.diag([1.0, 0.0])).Q[1, 1] == 0
+    with pytest.raises(ValueError, match=r"Q has the eigenvalue -0\.1; it must be positive semi-definite"):
+        LinearGaussian(**sizes, Q=np.diag([1.0, -0.1]))
+    with pytest.raises(ValueError, match="Sigma has the eigenvalue 0; it must be positive definite"):
+        LinearGaussian(**sizes, Sigma=np.diag([1.0, 0.0]))
+
+
 def test_a_problem_is_its_functions():
     mine = own(None)
     assert mine.fitness(np.ones((3, 2)), np.zeros((3, 2))) == pytest.approx([-0.8] * 3)
