@@ -307,3 +307,9 @@ def test_variety_is_kept_above_one_half_and_in_doubt_near_it(kept, verdict):
     lots = diagnosis._Lots(np.ones(3), {"h": np.array([kept, 1.0, 1.0])}, {}, (0.1, 0.01), 0)
     lines = diagnosis._Lines(np.zeros((2, 100)), np.arange(100)[None], {}, np.arange(2), ())
     assert diagnosis._variety(lines, "h", lots, "").verdict == verdict
+
+
+def test_kinship_is_told_relative_to_the_mean_lottery():
+    lots = diagnosis._Lots(np.array([0.3, 0.1, 0.2]), {}, {}, (0.1, 0.01), 0)
+    lines = diagnosis._Lines(np.zeros((2, 5)), np.arange(5)[None], {}, np.arange(2), ())
+    assert diagnosis._families(lines, lots, "").value == pytest.approx(2.0)

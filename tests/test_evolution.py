@@ -595,3 +595,11 @@ def test_explore_draws_anew_or_scales_each_hyperparameter_of_copies_alone(rng):
         Explore(Box(0.0, 1.0), resample=1.5)
     with pytest.raises(ValueError, match="jumps of shape"):
         Explore(Box(0.0, 1.0))(state, Jump(who[:4], np.arange(4)), rng)
+
+
+def test_the_edges_of_a_box_belong_to_it():
+    box = Box([-1.0, 0.0], [1.0, 2.0])
+    box.check("h", [[-1.0, 0.0], [1.0, 2.0]])
+    for beyond in ([np.nextafter(-1, -2), 0.0], [1.0, np.nextafter(2, 3)]):
+        with pytest.raises(ValueError, match="outside the box"):
+            box.check("h", [beyond])
