@@ -43,6 +43,12 @@ VIEWS: dict[str, dict[str, Any]] = {
     "phone": {"viewport": {"width": 390, "height": 844}},
 }
 
+EAGER = """Promise.all([...document.images].map((picture) => {
+  picture.loading = "eager";
+  return picture.decode().catch(() => null);
+}))"""
+"""Loads pictures that would wait until they come near."""
+
 PRINT = """
 @page { size: A4; margin: 20mm 18mm; }
 .bd-header, .bd-sidebar, .bd-sidebar-primary, .bd-sidebar-secondary, .bd-header-article, .prev-next-footer, .bd-footer,
@@ -371,6 +377,7 @@ def shots(pages: list[str]) -> Path:
             page = browser.new_context(**options).new_page()
             for name in pages:
                 open_page(page, HTML / f"{name}.html")
+                page.evaluate(EAGER)
                 page.screenshot(path=folder / f"{Path(name).name}-{view}.png", full_page=True, timeout=300_000)
     return folder
 

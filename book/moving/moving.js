@@ -2,7 +2,7 @@
 (() => {
   const base = new URL("moving/", document.currentScript.src);
   const still = matchMedia("(prefers-reduced-motion: reduce)");
-  const W = 340, H = 240, LEFT = 52, RIGHT = 8, TOP = 26, BOTTOM = 42;
+  const W = 340, H = 240, LEFT = 58, RIGHT = 14, TOP = 26, BOTTOM = 42;
 
   function svg(name, attributes = {}, ...children) {
     const node = document.createElementNS("http://www.w3.org/2000/svg", name);
