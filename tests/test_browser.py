@@ -80,6 +80,8 @@ WIDE = """
   })).map(box => box.textContent.slice(0, 40))
 """
 """Displayed formulas of which one end cannot be scrolled to."""
+BROKEN = "[...document.querySelectorAll('mjx-merror')].map((formula) => formula.textContent)"
+"""What stands in place of formulas that are wrong."""
 NODES = "document.querySelectorAll('*').length"
 CODE = """
 [...document.querySelectorAll(".bd-article .cell_input pre")].filter((box) => box.scrollWidth > box.clientWidth + 1)
@@ -163,6 +165,7 @@ def seen(browser):
         found["wide"] = page.evaluate(WIDE)
         found["cut"] = page.evaluate(CUT)
         unfolded(page)
+        found["broken"] = page.evaluate(BROKEN)
         for script in (FORMULAS, DARK, LIKE, LIGHT, LIKE, WORDS):
             page.evaluate(script)
         found["scrolling"] = violations(page, ["scrollable-region-focusable"])
@@ -182,6 +185,7 @@ def seen(browser):
 def test_a_page_needs_no_network_and_raises_no_error(seen, name):
     assert not seen(name)["asked"]
     assert not seen(name)["complaints"]
+    assert not seen(name)["broken"]
 
 
 @PAGE
@@ -256,6 +260,10 @@ def test_the_data_of_a_figure_are_what_it_draws(seen):
 def test_mathematics_is_typeset_without_network(browser):
     page, _, _ = visit(browser, "chapters/02_1_mechanism.html")
     assert page.locator("mjx-container").count() > 3
+    assert not page.evaluate(BROKEN)
+    wrong = r"\\begin{split} a \\tag{1} \\end{split}"
+    page.evaluate(f"MathJax.tex2chtmlPromise('{wrong}').then((formula) => document.body.append(formula))")
+    assert page.evaluate(BROKEN) == [r"\tag not allowed in split environment"]
     page.context.close()
 
 
