@@ -224,7 +224,7 @@ def diagnose(run: xr.Dataset, *, retrained: ArrayLike | None = None, draws: int 
     findings = [relaxed, _luck(lines, anew, silent), _window(run, lines, silent), _families(lines, lots, silent)]
     for name in numbers:
         effect = None if silent else _mutation_effect(lines, name)
-        findings.append(_variety(lines, name, lots, silent))
+        findings.append(_variety(name, lots, silent))
         findings.append(_schedule(lines, name, lots, effect, relaxed.verdict, silent))
         findings.append(_mutation(lines, name, effect, relaxed.verdict, silent))
     findings.append(_grid(run.sizes["trial"], max(1, len(run.attrs["hyperparameters"]))))
@@ -546,16 +546,17 @@ def _families(lines: _Lines, lots: _Lots | None, silent: str) -> Finding:
     return Finding(name, question, verdict, run / null.mean(), run / low, run / high, mean, claim, reason)
 
 
-def _variety(lines: _Lines, name: str, lots: _Lots | None, silent: str) -> Finding:
-    """Is the spread of h at least half of what it was? Interval by the law of F, as if trials were independent."""
+def _variety(name: str, lots: _Lots | None, silent: str) -> Finding:
+    """Is the spread of h at least half of what it was? It scatters as in lotteries, whose trials have kin too."""
     label, question, claim = f"variety:{name}", f"Is variety in {name} kept?", "fig-7-concentrates"
     if silent or lots is None:
         return _unable(label, question, claim, silent)
-    value, n = float(lots.spread[name][0]), lines.parent.shape[1]
-    half = np.sqrt(stats.f.isf(LEVEL / 2, n - 1, n - 1))
-    low, high = value / half, value * half
+    value, null = float(lots.spread[name][0]), lots.spread[name][1:]
+    few, many = np.quantile(null, [LEVEL / 2, 1 - LEVEL / 2])
+    if not few > 0:
+        return _unable(label, question, claim, "By a lottery alone all trials may come to share one value.")
+    low, high = value * np.median(null) / many, value * np.median(null) / few
     verdict = "yes" if low > 0.5 else "no" if high < 0.5 else CANNOT
-    few, many = np.quantile(lots.spread[name][1:], [LEVEL / 2, 1 - LEVEL / 2])
     reason = f"It counts as kept above one half; a lottery with the same mutations gives {few:.2g} to {many:.2g}."
     return Finding(label, question, verdict, value, low, high, "last spread over the first", claim, reason)
 

@@ -304,9 +304,15 @@ def test_updates_where_ties_decide_are_counted_at_both_ends(score, ties, rng):
 
 @pytest.mark.parametrize(("kept", "verdict"), [(1.0, "yes"), (0.5, CANNOT), (0.2, "no")])
 def test_variety_is_kept_above_one_half_and_in_doubt_near_it(kept, verdict):
-    lots = diagnosis._Lots(np.ones(3), {"h": np.array([kept, 1.0, 1.0])}, {}, (0.1, 0.01), 0)
-    lines = diagnosis._Lines(np.zeros((2, 100)), np.arange(100)[None], {}, np.arange(2), ())
-    assert diagnosis._variety(lines, "h", lots, "").verdict == verdict
+    lots = diagnosis._Lots(np.ones(4), {"h": np.array([kept, 0.8, 1.0, 1.25])}, {}, (0.1, 0.01), 0)
+    finding = diagnosis._variety("h", lots, "")
+    assert finding.verdict == verdict
+    assert 0.8 * kept < finding.low < finding.value == kept < finding.high < 1.25 * kept
+
+
+def test_variety_that_a_lottery_may_lose_altogether_is_not_judged():
+    lots = diagnosis._Lots(np.ones(3), {"h": np.array([0.5, 0.0, 0.0])}, {}, (0.1, 0.01), 0)
+    assert diagnosis._variety("h", lots, "").verdict == CANNOT
 
 
 def test_kinship_is_told_relative_to_the_mean_lottery():
