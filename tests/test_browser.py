@@ -84,10 +84,11 @@ BROKEN = "[...document.querySelectorAll('mjx-merror')].map((formula) => formula.
 """What stands in place of formulas that are wrong."""
 NODES = "document.querySelectorAll('*').length"
 CODE = """
-[...document.querySelectorAll(".bd-article .cell_input pre")].filter((box) => box.scrollWidth > box.clientWidth + 1)
+[...document.querySelectorAll(".bd-article :is(.cell_input, .cell_output) pre")]
+  .filter((box) => box.scrollWidth > box.clientWidth + 1)
   .map((box) => box.textContent.slice(0, 200))
 """
-"""Cells with lines too long for their box."""
+"""Cells and what they print with lines too long for their box."""
 LIKE = """
 (() => {
   const kinds = new Map([[document.body.parentElement, ""]]), seen = new Set();

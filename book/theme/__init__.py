@@ -5,9 +5,20 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from docutils import nodes
 from sphinx.application import Sphinx
 
 from book import feature
+
+COLUMNS = 98
+"""Characters of a line that a cell's box holds on a screen of 1280 pixels."""
+
+
+def sentences(app: Sphinx, doctree: nodes.document, name: str) -> None:
+    """Let what cells print in long lines, which are no tables, break as text does."""
+    for printed in doctree.findall(nodes.literal_block):
+        if "output" in printed["classes"] and any(len(line) > COLUMNS for line in printed.astext().splitlines()):
+            printed["classes"].append("sentences")
 
 
 def mend(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
@@ -34,5 +45,6 @@ def launch_only_with_an_address(app: Sphinx, config: Any) -> None:
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register with Sphinx."""
     app.connect("config-inited", launch_only_with_an_address)
+    app.connect("doctree-resolved", sentences)
     app.connect("html-page-context", mend)
     return feature(app, __file__)
