@@ -58,7 +58,7 @@ def told(report: ElementTree.Element) -> list[str]:
     if len(failures) > SHOWN:
         lines.append(f"... and {len(failures) - SHOWN} more failures")
     causes = Counter(skipped.get("message", "") for case in cases for skipped in case.findall("skipped"))
-    lines += [f"{number} tests did not run: {cause}." for cause, number in causes.items()]
+    lines += [f"{number} test{'s' * (number > 1)} did not run: {cause}." for cause, number in causes.items()]
     under = {_name(case).partition(".ipynb::")[0].rpartition("/")[2] for case in cases if ".ipynb" in _name(case)}
     under &= set(names())
     parted = {_name(case).partition(".ipynb::")[0].rpartition("/")[2] for case, _ in failures}

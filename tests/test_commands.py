@@ -160,16 +160,17 @@ E        +  where 1 = f()
 </failure></testcase>
 <testcase classname="tests.test_b" name="test_x"><skipped message="no Chromium"/></testcase>
 <testcase classname="tests.test_b" name="test_y"><skipped message="no Chromium"/></testcase>
+<testcase classname="tests.test_b" name="test_z"><skipped message="no network"/></testcase>
 </testsuite></testsuites>"""
 
 
 def test_the_end_says_what_failed_what_was_found_and_one_line_for_each_cause_of_skipping():
     lines = summary.told(ElementTree.fromstring(REPORT))
     assert lines[:3] == ["FAILED tests/test_a::test_bad[1]", "    assert 1 == 2", "    +  where 1 = f()"]
-    assert lines[3] == "2 tests did not run: no Chromium."
-    assert lines[4].startswith("1 of 1 chapters ran under nbval and said what is stored; ")
-    assert lines[5].startswith("1 chapters compared, ")
-    assert len(lines) == 6
+    assert lines[3:5] == ["2 tests did not run: no Chromium.", "1 test did not run: no network."]
+    assert lines[5].startswith("1 of 1 chapters ran under nbval and said what is stored; ")
+    assert lines[6].startswith("1 chapters compared, ")
+    assert len(lines) == 7
 
 
 def test_claims_that_were_not_reached_are_not_as_recorded(monkeypatch):
@@ -181,7 +182,7 @@ def test_claims_that_were_not_reached_are_not_as_recorded(monkeypatch):
     monkeypatch.setattr(summary, "kept", lambda path: object())
     monkeypatch.setattr(summary, "claims_of", lambda notebook: verdicts)
     lines = summary.told(ElementTree.fromstring(REPORT))
-    assert lines[5] == f"1 chapters compared, 2 of {len(due)} claims as recorded."
+    assert lines[6] == f"1 chapters compared, 2 of {len(due)} claims as recorded."
     assert len(due) > 2
 
 

@@ -112,8 +112,8 @@ def run(setting: Setting) -> Array:
 
     Examples
     --------
-    >>> taken = run(Setting((Size(2, 3),), repeats=1))      # doctest: +SKIP
-    >>> taken.shape      # doctest: +SKIP
+    >>> taken = run(Setting((Size(2, 3),), repeats=1))
+    >>> taken.shape
     (1, 1)
     """
     from distributed import Client, LocalCluster
